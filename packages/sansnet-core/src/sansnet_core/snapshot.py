@@ -6,7 +6,7 @@ name. The object itself is left out wherever its parts refer to it, and the new 
 objects that the caller has again when the state is loaded.
 
 The state in a file may come from a stranger (`load`). Then only classes and functions of the core are found, and a few
-containers. None of them does anything but compute. A class cannot be changed.
+containers. None of them does anything but compute. A class, a function or a member of an enumeration cannot be changed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import io
 import pickle
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from functools import partial
 from importlib import import_module
+from struct import Struct
 from types import FunctionType
 from typing import Any, Final, SupportsIndex, cast
 
@@ -39,6 +41,9 @@ _PACKAGE: Final = "sansnet_core."
 _NOT_STATE: Final = ("sansnet_core.testing", "sansnet_core.recording", __name__)
 _FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_core.proxy")
 """Modules and packages whose functions are found, too."""
+_SIZE: Final = Struct("<Q")
+_MAX_WEIGHT: Final = 1 << 17
+"""Most parts of a tuple, with those of the tuples in it. A hash takes as long; a few bytes could nest 2**60 of them."""
 
 
 class TooLarge(SansnetError):
@@ -158,9 +163,92 @@ class _StrangersUnpickler(pickle._Unpickler):
         super().__init__(file)
         self._known = _by_name(owner, known)
         self._found: dict[type, dict[str, object]] = {}
+        self._weights: dict[int, int] = {}
+        """By the identity of tuples, and of other values whose hash is computed from their parts."""
+        self._weighed: list[object] = []
+        """Those values: while they exist, no other one has the same identity."""
 
     def persistent_load(self, pid: Any) -> object:
+        if type(pid) is not str:
+            raise ValueError("a name is missing")
         return self._known[pid]
+
+    # operations of a pickle, on the stack
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def _load_bytearray(self) -> None:
+        """A bytearray, not larger than the bytes that follow."""
+        self.stack.append(bytearray(self.read(_SIZE.unpack(self.read(_SIZE.size))[0])))
+
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
+
+    def _load_build(self) -> None:
+        """The attributes of an object."""
+        state, owner = self.stack[-2:][::-1]
+        of_core = type(owner).__module__.startswith(_PACKAGE) and not isinstance(owner, type | Enum)
+        if not of_core and type(owner) is not partial:
+            raise ValueError(f"no network has a changed {type(owner).__name__}")
+        pickle._Unpickler.load_build(self)
+        self._weigh(state)
+
+    dispatch[pickle.BUILD[0]] = _load_build
+
+    def _load_reduce(self) -> None:
+        """What a class or a function makes of arguments."""
+        arguments = self.stack[-1]
+        pickle._Unpickler.load_reduce(self)
+        self._weigh(arguments)
+
+    dispatch[pickle.REDUCE[0]] = _load_reduce
+
+    def _load_new(self) -> None:
+        """A new object of a class, from arguments."""
+        arguments = self.stack[-1]
+        pickle._Unpickler.load_newobj(self)
+        self._weigh(arguments)
+
+    dispatch[pickle.NEWOBJ[0]] = _load_new
+
+    def _load_tuple(self) -> None:
+        """A tuple of what is on the stack from a mark on."""
+        pickle._Unpickler.load_tuple(self)
+        self._weigh(self.stack[-1])
+
+    dispatch[pickle.TUPLE[0]] = _load_tuple
+
+    def _load_frozenset(self) -> None:
+        """The same for a frozenset."""
+        pickle._Unpickler.load_frozenset(self)
+        self._weigh(self.stack[-1])
+
+    dispatch[pickle.FROZENSET[0]] = _load_frozenset
+
+    def _load_short_tuple(self, size: int) -> None:
+        """A tuple of the last values on the stack."""
+        value = tuple(self.stack[-size:])
+        self.stack[-size:] = [value]
+        self._weigh(value)
+
+    dispatch[pickle.TUPLE1[0]] = partial(_load_short_tuple, size=1)
+    dispatch[pickle.TUPLE2[0]] = partial(_load_short_tuple, size=2)
+    dispatch[pickle.TUPLE3[0]] = partial(_load_short_tuple, size=3)
+
+    def _weigh(self, parts: object) -> None:
+        """Weigh the value on the top of the stack, by its parts.
+
+        Raises:
+            ValueError: it is too heavy.
+        """
+        value = self.stack[-1]
+        if not isinstance(value, tuple | frozenset) and type(value).__hash__ in (None, object.__hash__):
+            return
+        weight = 1 + sum(self._weights.get(id(each), 1) for each in _parts(parts))
+        if weight > _MAX_WEIGHT:
+            raise ValueError("no network has so many parts in one value")
+        if weight > self._weights.get(id(value), 1):
+            self._weights[id(value)] = weight
+            self._weighed.append(value)
 
     def find_class(self, module: str, name: str, /) -> object:
         if (module, name) == ("builtins", "getattr"):
@@ -189,6 +277,15 @@ class _StrangersUnpickler(pickle._Unpickler):
                     else:
                         type.__delattr__(cls, name)
         return changed
+
+
+def _parts(state: object) -> Iterable[object]:
+    """The parts of a container: the attributes, if it has them by name."""
+    if isinstance(state, dict):
+        return list(state.values())
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # attributes, and those in slots
+        return [*_parts(state[0]), *state[1].values()]
+    return state if isinstance(state, tuple | list | set | frozenset) else ()
 
 
 def _is_within(module: str, places: Iterable[str]) -> bool:
