@@ -214,16 +214,16 @@ def test_a_state_that_is_no_pickle() -> None:
             Replay(beginning_with(state))
 
 
+NESTED: Final = b"N\x85\x94" + b"".join(b"0h%ch%c\x86\x94" % (n, n) for n in range(60))
+"""A tuple that has the same tuple twice, and so on."""
+
+
 @pytest.mark.parametrize(
     "state",
     [
-        pytest.param(b"\x80\x05}N\x85\x94" + b"".join(b"0h%ch%c\x86\x94" % (n, n) for n in range(60)) + b"Ns.", id="key"),
-        pytest.param(
-            b"\x80\x05\x8f(N\x85\x94" + b"".join(b"0h%ch%c\x86\x94" % (n, n) for n in range(60)) + b"\x90.", id="set"
-        ),
-        pytest.param(
-            b"\x80\x05N\x85\x94" + b"".join(b"0h%ch%c\x86\x94" % (n, n) for n in range(60)) + b"Q.", id="name"
-        ),
+        pytest.param(b"\x80\x05}" + NESTED + b"Ns.", id="key"),
+        pytest.param(b"\x80\x05\x8f(" + NESTED + b"\x90.", id="set"),
+        pytest.param(b"\x80\x05" + NESTED + b"Q.", id="name"),
         pytest.param(
             b"\x80\x05\x8c\x0bcollections\x8c\x05deque\x93\x96" + pack("<Q", 1 << 26) + b"\x85R.", id="zeros"
         ),
@@ -296,3 +296,16 @@ def test_whatever_a_recording_says_is_shown_without_commands_to_the_terminal(dat
         shown.append(str(error))
     assert shown
     assert all(line.isprintable() for text in shown for line in text.split("\n"))
+
+
+def test_each_block_is_written_at_once() -> None:
+    """So a file on a full disk ends with a whole block."""
+    pieces: list[bytes] = []
+    network = begun().recorded
+    network.record(pieces.append)
+    for number in range(3):
+        network.receive_frames([bytes(60)], 1e6 + number)
+        network.flush_recording()
+        assert replayed(b"".join(pieces))[1] is None
+    assert len(pieces) == 5
+    network.record(None)

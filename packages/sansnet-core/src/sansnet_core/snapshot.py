@@ -44,6 +44,8 @@ _FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_co
 _SIZE: Final = Struct("<Q")
 _MAX_WEIGHT: Final = 1 << 17
 """Most parts of a tuple, with those of the tuples in it. A hash takes as long; a few bytes could nest 2**60 of them."""
+_BY_IDENTITY: Final = (None, object.__hash__)
+"""Hashes that take no time, whatever the parts."""
 
 
 class TooLarge(SansnetError):
@@ -153,11 +155,59 @@ class _Unpickler(pickle.Unpickler):
         return self._known[pid]
 
 
+# operations of a pickle: each works on the stack of a reader, which is a _StrangersUnpickler
+
+_RIGHT: Final[Any] = pickle._Unpickler
+
+
+def _load_bytearray(reader: Any) -> None:
+    """A bytearray, not larger than the bytes that follow."""
+    reader.stack.append(bytearray(reader.read(_SIZE.unpack(reader.read(_SIZE.size))[0])))
+
+
+def _load_build(reader: Any) -> None:
+    """The attributes of an object."""
+    owner, state = reader.stack[-2:]
+    of_core = type(owner).__module__.startswith(_PACKAGE) and not isinstance(owner, type | Enum)
+    if not of_core and type(owner) is not partial:
+        raise ValueError(f"no network has a changed {type(owner).__name__}")
+    _RIGHT.load_build(reader)
+    reader.weigh(owner, state)
+
+
+def _load_made(operation: str, reader: Any) -> None:
+    """What a class or a function makes of arguments."""
+    arguments = reader.stack[-1]
+    getattr(_RIGHT, operation)(reader)
+    reader.weigh(reader.stack[-1], arguments)
+
+
+def _load_parts(operation: str, reader: Any) -> None:
+    """A tuple or a frozenset."""
+    getattr(_RIGHT, operation)(reader)
+    reader.weigh(reader.stack[-1], reader.stack[-1])
+
+
+_OPERATIONS: Final[dict[bytes, Callable[[Any], None]]] = {
+    pickle.BYTEARRAY8: _load_bytearray,
+    pickle.BUILD: _load_build,
+    pickle.REDUCE: partial(_load_made, "load_reduce"),
+    pickle.NEWOBJ: partial(_load_made, "load_newobj"),
+    pickle.TUPLE: partial(_load_parts, "load_tuple"),
+    pickle.TUPLE1: partial(_load_parts, "load_tuple1"),
+    pickle.TUPLE2: partial(_load_parts, "load_tuple2"),
+    pickle.TUPLE3: partial(_load_parts, "load_tuple3"),
+    pickle.FROZENSET: partial(_load_parts, "load_frozenset"),
+}
+
+
 class _StrangersUnpickler(pickle._Unpickler):
     """Finds nothing that does more than compute.
 
     It is the one that is written in Python: the other one makes a table as large as a number in the file says.
     """
+
+    dispatch = pickle._Unpickler.dispatch | {code[0]: load for code, load in _OPERATIONS.items()}
 
     def __init__(self, file: io.BytesIO, owner: object, known: Iterable[object]) -> None:
         super().__init__(file)
@@ -173,75 +223,13 @@ class _StrangersUnpickler(pickle._Unpickler):
             raise ValueError("a name is missing")
         return self._known[pid]
 
-    # operations of a pickle, on the stack
-
-    dispatch = dict(pickle._Unpickler.dispatch)
-
-    def _load_bytearray(self) -> None:
-        """A bytearray, not larger than the bytes that follow."""
-        self.stack.append(bytearray(self.read(_SIZE.unpack(self.read(_SIZE.size))[0])))
-
-    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray
-
-    def _load_build(self) -> None:
-        """The attributes of an object."""
-        state, owner = self.stack[-2:][::-1]
-        of_core = type(owner).__module__.startswith(_PACKAGE) and not isinstance(owner, type | Enum)
-        if not of_core and type(owner) is not partial:
-            raise ValueError(f"no network has a changed {type(owner).__name__}")
-        pickle._Unpickler.load_build(self)
-        self._weigh(state)
-
-    dispatch[pickle.BUILD[0]] = _load_build
-
-    def _load_reduce(self) -> None:
-        """What a class or a function makes of arguments."""
-        arguments = self.stack[-1]
-        pickle._Unpickler.load_reduce(self)
-        self._weigh(arguments)
-
-    dispatch[pickle.REDUCE[0]] = _load_reduce
-
-    def _load_new(self) -> None:
-        """A new object of a class, from arguments."""
-        arguments = self.stack[-1]
-        pickle._Unpickler.load_newobj(self)
-        self._weigh(arguments)
-
-    dispatch[pickle.NEWOBJ[0]] = _load_new
-
-    def _load_tuple(self) -> None:
-        """A tuple of what is on the stack from a mark on."""
-        pickle._Unpickler.load_tuple(self)
-        self._weigh(self.stack[-1])
-
-    dispatch[pickle.TUPLE[0]] = _load_tuple
-
-    def _load_frozenset(self) -> None:
-        """The same for a frozenset."""
-        pickle._Unpickler.load_frozenset(self)
-        self._weigh(self.stack[-1])
-
-    dispatch[pickle.FROZENSET[0]] = _load_frozenset
-
-    def _load_short_tuple(self, size: int) -> None:
-        """A tuple of the last values on the stack."""
-        value = tuple(self.stack[-size:])
-        self.stack[-size:] = [value]
-        self._weigh(value)
-
-    dispatch[pickle.TUPLE1[0]] = partial(_load_short_tuple, size=1)
-    dispatch[pickle.TUPLE2[0]] = partial(_load_short_tuple, size=2)
-    dispatch[pickle.TUPLE3[0]] = partial(_load_short_tuple, size=3)
-
-    def _weigh(self, parts: object) -> None:
-        """Weigh the value on the top of the stack, by its parts.
+    def weigh(self, value: object, parts: object) -> None:
+        """Weigh a value by its parts.
 
         Raises:
             ValueError: it is too heavy.
         """
-        value = self.stack[-1]
-        if not isinstance(value, tuple | frozenset) and type(value).__hash__ in (None, object.__hash__):
+        if not isinstance(value, tuple | frozenset) and getattr(type(value), "__hash__", None) in _BY_IDENTITY:
             return
         weight = 1 + sum(self._weights.get(id(each), 1) for each in _parts(parts))
         if weight > _MAX_WEIGHT:

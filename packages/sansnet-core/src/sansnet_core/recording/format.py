@@ -184,8 +184,7 @@ class Writer:
         """Write the entries that wait for the end of their block."""
         if self._out:
             block, self._out = bytes(self._out), bytearray()
-            self._put(_BLOCK.pack(len(block), crc32(block)))
-            self._put(block)
+            self._put(_BLOCK.pack(len(block), crc32(block)) + block)  # at once: a full disk gets all of it or nothing
 
     def _mark(self, now: object) -> None:
         self._now = now

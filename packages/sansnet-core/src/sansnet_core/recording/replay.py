@@ -109,11 +109,6 @@ class _Network(RecordedNetwork):
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in super().__getstate__().items() if name != "effects"}
 
-    effects: list[Effect]
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in super().__getstate__().items() if name != "effects"}
-
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """See `Network.receive_frames`."""
         self.effects = []
