@@ -176,7 +176,7 @@ def _load_build(reader: Any) -> None:
 
 
 def _load_made(operation: str, reader: Any) -> None:
-    """What a class or a function makes of arguments."""
+    """The result of a class or a function that is called with arguments."""
     arguments = reader.stack[-1]
     getattr(_RIGHT, operation)(reader)
     reader.weigh(reader.stack[-1], arguments)
