@@ -233,7 +233,7 @@ class _StrangersUnpickler(pickle._Unpickler):
             return
         weight = 1 + sum(self._weights.get(id(each), 1) for each in _parts(parts))
         if weight > _MAX_WEIGHT:
-            raise ValueError("no network has so many parts in one value")
+            raise ValueError("one of its values has too many parts")
         if weight > self._weights.get(id(value), 1):
             self._weights[id(value)] = weight
             self._weighed.append(value)
