@@ -309,3 +309,10 @@ def test_each_block_is_written_at_once() -> None:
         assert replayed(b"".join(pieces))[1] is None
     assert len(pieces) == 5
     network.record(None)
+
+
+def test_outputs_of_a_damaged_state_that_are_none_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "take_frames", lambda self: [(b"head", 5)])
+    number, error = replayed(WHOLE)
+    assert number > 0
+    assert "gives no outputs" in str(error)

@@ -207,7 +207,14 @@ class Replay:
             raise StopIteration
         self._next = None
         self.number += 1
-        step = self._step(part)
+        try:
+            step = self._step(part)
+        except Exception as error:  # a network from a damaged state gives anything
+            raise RecordingError(
+                f"the state in the recording is damaged: input {self.number} gives no outputs "
+                f"({type(error).__name__}: {error!s:.100})",
+                part.position.block,
+            ) from error
         if step.difference is not None:
             self.differences += 1
             if self._stops:
