@@ -294,3 +294,20 @@ def test_nothing_of_trio_is_loaded() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize("options", [["--show"], ["--pcapng", "out.pcapng"]])
+def test_a_network_from_a_damaged_state_ends_with_a_sentence(
+    file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """Its outputs may be anything, and its flows cannot be listed."""
+
+    def fail(*_: object) -> None:
+        raise AttributeError("there is no \x1b[2J")
+
+    monkeypatch.setattr("sansnet_cli.replay.command.conversation", fail)
+    monkeypatch.setattr("sansnet_core.recording.capture.Capture.packets", fail)
+    status, _, err = run(capsys, file, *options)
+    assert status == 1
+    assert "the state in the recording is damaged: input 1, " in err
+    assert "\x1b" not in err

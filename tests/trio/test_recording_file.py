@@ -11,6 +11,7 @@ import resource
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -330,3 +331,31 @@ def test_a_wrong_size_is_refused(tmp_path: Path, wrong: Any) -> None:
 def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         RecordingFile(tmp_path / "missing" / "net.rec")
+
+
+def test_a_fifo_without_a_reader_is_refused_after_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands block signals at this time, so nothing could end the wait."""
+    monkeypatch.setattr("sansnet_trio.recording.file._READER_TIMEOUT", 0.1)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="nothing reads this FIFO"):
+        RecordingFile(tmp_path / "fifo")
+
+
+def test_a_fifo_may_get_its_reader_a_moment_later(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reader = threading.Thread(target=lambda: (tmp_path / "fifo").read_bytes())
+    starter = threading.Timer(0.1, reader.start)
+    starter.start()
+    with closing(RecordingFile(tmp_path / "fifo")):
+        pass
+    starter.join()
+    reader.join(10)
+    assert not reader.is_alive()
+
+
+def test_others_may_not_read_the_recording_in_a_file_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "net.rec"
+    path.touch()
+    path.chmod(0o644)
+    with closing(RecordingFile(path)):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600

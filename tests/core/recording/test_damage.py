@@ -15,8 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import Network, snapshot
-from sansnet_core.recording import RecordingError, Replay
+from sansnet_core import Network, Reason, addresses, snapshot
+from sansnet_core.recording import Capture, RecordingError, Replay, conversation
 from sansnet_core.recording.format import Beginning, Writer
 from sansnet_core.snapshot import TooLarge, load, save
 from sansnet_core.testing import make_config
@@ -212,3 +212,107 @@ def test_a_state_that_is_no_pickle() -> None:
     for state in (b"x", b"\x80\x05.", pickle.dumps(5)):
         with pytest.raises(RecordingError):
             Replay(beginning_with(state))
+
+
+NESTED: Final = b"N\x85\x94" + b"".join(b"0h%ch%c\x86\x94" % (n, n) for n in range(60))
+"""A tuple that has the same tuple twice, and so on."""
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(b"\x80\x05}" + NESTED + b"Ns.", id="key"),
+        pytest.param(b"\x80\x05\x8f(" + NESTED + b"\x90.", id="set"),
+        pytest.param(b"\x80\x05" + NESTED + b"Q.", id="name"),
+        pytest.param(
+            b"\x80\x05\x8c\x0bcollections\x8c\x05deque\x93\x96" + pack("<Q", 1 << 26) + b"\x85R.", id="zeros"
+        ),
+    ],
+)  # fmt: skip
+def test_a_few_bytes_of_a_state_take_no_more_time(state: bytes) -> None:
+    """A tuple of tuples of tuples in which each is there twice has a hash, and a text, that takes for ever."""
+    with pytest.raises(ValueError, match="saved state"):
+        load(state, object())
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"\x80\x05\x8c\x16sansnet_core.addresses\x8c\x0aformat_any\x93N}\x8c\x0c__defaults__K\1\x85s\x86b.",
+        b"\x80\x05\x8c\x16sansnet_core.addresses\x8c\x0aformat_any\x93}\x8c\x04nameK\1sb.",
+        pickle.dumps(Reason.FAILED)[:-1] + b"}\x8c\x06_name_K\1sb.",
+    ],
+    ids=("defaults", "attribute", "enumeration"),
+)
+def test_a_state_cannot_change_functions_or_enumerations(state: bytes) -> None:
+    before = addresses.format_any.__defaults__, dict(vars(addresses.format_any)), Reason.FAILED.name
+    with pytest.raises(ValueError, match="no network has"):
+        load(state, object())
+    assert before == (addresses.format_any.__defaults__, dict(vars(addresses.format_any)), Reason.FAILED.name)
+
+
+# what is shown of a recording
+
+
+def changed(*, entries: bytes = b"", **fields: Any) -> bytes:
+    """A recording with another beginning, and a block of entries."""
+    pieces: list[bytes] = []
+    beginning = Beginning("1", make_config(), bytes(16), 1.0, 0.0, b"")
+    Writer(pieces.append, beginning._replace(**fields)).flush()
+    return b"".join((*pieces, pack("<II", len(entries), crc32(entries)), entries))
+
+
+UNKNOWN: Final = b"\x0e\x04\x1b[2J"
+"""A value that was none, and is a command of terminals."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        MAGIC[:-2] + b"\x1b[2J\n",
+        changed(version="\x1b[2J"),
+        changed(now=float("nan")),
+        changed(epoch=1e300),
+        changed(now=1 << 2000),
+        changed(entries=b"\x02\x07\x01" + UNKNOWN),
+        changed(entries=b"\x61" + UNKNOWN + b"\x02\x07\x01\x05\x01x"),
+        changed(entries=b"\x61\x04" + pack("<d", float("nan")) + b"\x02\x07\x01\x05\x01x"),
+        changed(entries=b"\x61\x00\x02\x07\x01\x05\x01x"),
+        changed(entries=b"\x15" + b"\x0a\x06\x04\x1b[2J\x06\x01x"),
+        changed(entries=b"\x41\x07\x03\x22\x06\x04\x1b[2J\x06\x04\x1b[2J"),
+    ],
+    ids=range(11),
+)
+def test_whatever_a_recording_says_is_shown_without_commands_to_the_terminal(data: bytes) -> None:
+    shown = []
+    try:
+        replay = Replay(data, stop_at_difference=False)
+        shown.append(replay.version)
+        capture = Capture(replay)
+        for step in replay.steps(at=1e9):
+            shown += [*conversation(step), str(step), str(step.difference)]
+            capture.packets(step)
+    except RecordingError as error:
+        shown.append(str(error))
+    assert shown
+    assert all(line.isprintable() for text in shown for line in text.split("\n"))
+
+
+def test_each_block_is_written_at_once() -> None:
+    """So a file on a full disk ends with a whole block."""
+    pieces: list[bytes] = []
+    network = begun().recorded
+    network.record(pieces.append)
+    for number in range(3):
+        network.receive_frames([bytes(60)], 1e6 + number)
+        network.flush_recording()
+        assert replayed(b"".join(pieces))[1] is None
+    assert len(pieces) == 5
+    network.record(None)
+
+
+def test_outputs_of_a_damaged_state_that_are_none_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Network, "take_frames", lambda self: [(b"head", 5)])
+    number, error = replayed(WHOLE)
+    assert number > 0
+    assert "gives no outputs" in str(error)

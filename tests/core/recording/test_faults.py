@@ -23,6 +23,7 @@ from sansnet_core.proto.frames import Frames
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.recording import Replay
 from sansnet_core.recording.rescue import FAILURE_TIME, MAX_FAILURES, MAX_RECORDINGS
+from sansnet_core.timers import Timers
 from tests.core.recording import sessions
 from tests.core.recording.accounts import wrong_accounts
 from tests.core.recording.faults import Injected, Injector
@@ -178,3 +179,16 @@ def test_memory_that_runs_out_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> 
     replay.run()
     assert str(replay.network.statistics()) == str(network.statistics())
     assert replay.network.flows() == network.flows()
+
+
+def test_a_network_that_does_not_know_its_next_deadline_ends_with_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.begun()
+
+    def fail(self: Timers) -> float | None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Timers, "next_deadline", fail)
+    with pytest.raises(ZeroDivisionError):
+        session.recorded.next_deadline()
+    assert [(failure.goes_on, failure.entry) for failure in session.failures] == [(False, "next_deadline()")]
+    assert Replay(session.failures[0].recording).run() > 0

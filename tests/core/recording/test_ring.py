@@ -107,3 +107,18 @@ def test_a_copy_begins_to_keep_inputs_and_records_nothing() -> None:
 def test_the_first_state_costs_nothing() -> None:
     network = RecordedNetwork(make_config(), now=0.0, secret=bytes(16))
     assert len(network.last_inputs()) < 1000
+
+
+def test_a_state_that_is_too_large_is_tried_less_and_less_often() -> None:
+    ring = Ring(8000, None, 0.0)
+    tried: list[float] = []
+
+    def save(limit: int) -> None:
+        tried.append(now)
+
+    for tick in range(1000):
+        now = tick / 2
+        ring.begin_segment(now, 1000, save)
+    pauses = [after - before for before, after in pairwise(tried)]
+    assert pauses == sorted(pauses)
+    assert 60 <= pauses[-1] < 70

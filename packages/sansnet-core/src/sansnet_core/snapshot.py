@@ -6,7 +6,7 @@ name. The object itself is left out wherever its parts refer to it, and the new 
 objects that the caller has again when the state is loaded.
 
 The state in a file may come from a stranger (`load`). Then only classes and functions of the core are found, and a few
-containers. None of them does anything but compute. A class cannot be changed.
+containers. None of them does anything but compute. A class, a function or a member of an enumeration cannot be changed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import io
 import pickle
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from functools import partial
 from importlib import import_module
+from struct import Struct
 from types import FunctionType
 from typing import Any, Final, SupportsIndex, cast
 
@@ -39,6 +41,11 @@ _PACKAGE: Final = "sansnet_core."
 _NOT_STATE: Final = ("sansnet_core.testing", "sansnet_core.recording", __name__)
 _FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_core.proxy")
 """Modules and packages whose functions are found, too."""
+_SIZE: Final = Struct("<Q")
+_MAX_WEIGHT: Final = 1 << 17
+"""Most parts of a tuple, with those of the tuples in it. A hash takes as long; a few bytes could nest 2**60 of them."""
+_BY_IDENTITY: Final = (None, object.__hash__)
+"""Hashes that take no time, whatever the parts."""
 
 
 class TooLarge(SansnetError):
@@ -148,19 +155,88 @@ class _Unpickler(pickle.Unpickler):
         return self._known[pid]
 
 
+# operations of a pickle: each works on the stack of a reader, which is a _StrangersUnpickler
+
+_RIGHT: Final[Any] = pickle._Unpickler
+
+
+def _load_bytearray(reader: Any) -> None:
+    """A bytearray, not larger than the bytes that follow."""
+    reader.stack.append(bytearray(reader.read(_SIZE.unpack(reader.read(_SIZE.size))[0])))
+
+
+def _load_build(reader: Any) -> None:
+    """The attributes of an object."""
+    owner, state = reader.stack[-2:]
+    of_core = type(owner).__module__.startswith(_PACKAGE) and not isinstance(owner, type | Enum)
+    if not of_core and type(owner) is not partial:
+        raise ValueError(f"no network has a changed {type(owner).__name__}")
+    _RIGHT.load_build(reader)
+    reader.weigh(owner, state)
+
+
+def _load_made(operation: str, reader: Any) -> None:
+    """The result of a class or a function that is called with arguments."""
+    arguments = reader.stack[-1]
+    getattr(_RIGHT, operation)(reader)
+    reader.weigh(reader.stack[-1], arguments)
+
+
+def _load_parts(operation: str, reader: Any) -> None:
+    """A tuple or a frozenset."""
+    getattr(_RIGHT, operation)(reader)
+    reader.weigh(reader.stack[-1], reader.stack[-1])
+
+
+_OPERATIONS: Final[dict[bytes, Callable[[Any], None]]] = {
+    pickle.BYTEARRAY8: _load_bytearray,
+    pickle.BUILD: _load_build,
+    pickle.REDUCE: partial(_load_made, "load_reduce"),
+    pickle.NEWOBJ: partial(_load_made, "load_newobj"),
+    pickle.TUPLE: partial(_load_parts, "load_tuple"),
+    pickle.TUPLE1: partial(_load_parts, "load_tuple1"),
+    pickle.TUPLE2: partial(_load_parts, "load_tuple2"),
+    pickle.TUPLE3: partial(_load_parts, "load_tuple3"),
+    pickle.FROZENSET: partial(_load_parts, "load_frozenset"),
+}
+
+
 class _StrangersUnpickler(pickle._Unpickler):
     """Finds nothing that does more than compute.
 
     It is the one that is written in Python: the other one makes a table as large as a number in the file says.
     """
 
+    dispatch = pickle._Unpickler.dispatch | {code[0]: load for code, load in _OPERATIONS.items()}
+
     def __init__(self, file: io.BytesIO, owner: object, known: Iterable[object]) -> None:
         super().__init__(file)
         self._known = _by_name(owner, known)
         self._found: dict[type, dict[str, object]] = {}
+        self._weights: dict[int, int] = {}
+        """By the identity of tuples, and of other values whose hash is computed from their parts."""
+        self._weighed: list[object] = []
+        """Those values: while they exist, no other one has the same identity."""
 
     def persistent_load(self, pid: Any) -> object:
+        if type(pid) is not str:
+            raise ValueError("a name is missing")
         return self._known[pid]
+
+    def weigh(self, value: object, parts: object) -> None:
+        """Weigh a value by its parts.
+
+        Raises:
+            ValueError: it is too heavy.
+        """
+        if not isinstance(value, tuple | frozenset) and getattr(type(value), "__hash__", None) in _BY_IDENTITY:
+            return
+        weight = 1 + sum(self._weights.get(id(each), 1) for each in _parts(parts))
+        if weight > _MAX_WEIGHT:
+            raise ValueError("one of its values has too many parts")
+        if weight > self._weights.get(id(value), 1):
+            self._weights[id(value)] = weight
+            self._weighed.append(value)
 
     def find_class(self, module: str, name: str, /) -> object:
         if (module, name) == ("builtins", "getattr"):
@@ -189,6 +265,15 @@ class _StrangersUnpickler(pickle._Unpickler):
                     else:
                         type.__delattr__(cls, name)
         return changed
+
+
+def _parts(state: object) -> Iterable[object]:
+    """The parts of a container: the attributes, if it has them by name."""
+    if isinstance(state, dict):
+        return list(state.values())
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # attributes, and those in slots
+        return [*_parts(state[0]), *state[1].values()]
+    return state if isinstance(state, tuple | list | set | frozenset) else ()
 
 
 def _is_within(module: str, places: Iterable[str]) -> bool:

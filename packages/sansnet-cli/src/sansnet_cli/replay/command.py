@@ -114,12 +114,17 @@ class _Command:
     def _show(self, step: Step) -> None:
         if step.number < self._options.begin:
             return
-        if self._options.show:
-            self._lines += conversation(step, self._vnet)
-            if len(self._lines) >= _LINES:
-                self._flush()
-        if self._capture is not None:
-            self._write(self._capture.packets(step))
+        try:
+            lines = conversation(step, self._vnet) if self._options.show else []
+            packets = self._capture.packets(step) if self._capture is not None else b""
+        except Exception as error:  # a network from a damaged state gives anything
+            what = f"{step.method} gives what cannot be shown ({type(error).__name__}: {error!s:.100})"
+            raise RecordingError(f"the state in the recording is damaged: input {step.number}, {what}", 0) from error
+        self._lines += lines
+        if len(self._lines) >= _LINES:
+            self._flush()
+        if packets:
+            self._write(packets)
 
     def _flush(self) -> None:
         if self._lines:

@@ -13,9 +13,20 @@ from typing import Any, Final, NamedTuple
 from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import SansnetError
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, OUTPUTS, RETURNING, Call, Ending, Entry, Raised
-from sansnet_core.recording.values import Reader, put, put_frames, put_orders
+from sansnet_core.recording.values import Reader, printable, put, put_frames, put_orders
 
-__all__ = ["Beginning", "Checkpoint", "Counted", "Part", "Position", "RecordingError", "Writer", "expected", "parts"]
+__all__ = [
+    "Beginning",
+    "Checkpoint",
+    "Counted",
+    "Part",
+    "Position",
+    "RecordingError",
+    "Writer",
+    "expected",
+    "is_time",
+    "parts",
+]
 
 VERSION: Final = 1
 MAGIC: Final = b"sansnet recording "
@@ -28,6 +39,8 @@ _MAX_BLOCK: Final = 1 << 31
 _BEGINNING: Final = 0x60
 _TIME: Final = 0x61
 _CHECKPOINT: Final = 0x62
+_FAR: Final = 1e15
+"""Seconds: no clock is so far from its beginning."""
 _RAISED: Final = 0x40
 """Added to the number of a method if it raised an exception."""
 _COUNTED: Final = 0x80
@@ -43,7 +56,7 @@ class RecordingError(SansnetError, ValueError):
     """
 
     def __init__(self, message: str, position: int) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))  # it may have texts of the recording
         self.position = position
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -171,8 +184,7 @@ class Writer:
         """Write the entries that wait for the end of their block."""
         if self._out:
             block, self._out = bytes(self._out), bytearray()
-            self._put(_BLOCK.pack(len(block), crc32(block)))
-            self._put(block)
+            self._put(_BLOCK.pack(len(block), crc32(block)) + block)  # at once: a full disk gets all of it or nothing
 
     def _mark(self, now: object) -> None:
         self._now = now
@@ -259,20 +271,26 @@ _TIMELESS: Final = OUTPUTS | {Call.RECEIVE_BUDGET, Call.REPORT_NOTICES}
 def _beginning(version: Any, config: Any, secret: Any, now: Any, epoch: Any, state: Any) -> Beginning:
     if not (
         isinstance(version, str)
+        and version.isprintable()
         and isinstance(config, NetworkConfig)
         and isinstance(secret, bytes)
-        and isinstance(now, int | float)
-        and isinstance(epoch, int | float)
+        and is_time(now)
+        and is_time(epoch)
         and isinstance(state, bytes | None)
     ):
         raise ValueError("the beginning has wrong values")
     return Beginning(version, config, secret, now, epoch, state)
 
 
+def is_time(value: object) -> bool:
+    """Whether a value is a time in seconds. A driver may have given something else by mistake."""
+    return isinstance(value, int | float) and -_FAR < value < _FAR
+
+
 def _raised(value: Any) -> Raised:
     match value:
         case (int(ending), str(error), str(text)):
-            return Raised(ending, error, text)
+            return Raised(ending, printable(error), "\n".join(map(printable, text.split("\n"))))
     raise ValueError("an exception is missing")
 
 

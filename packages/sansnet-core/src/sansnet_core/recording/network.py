@@ -171,6 +171,7 @@ class RecordedNetwork(RescuedNetwork):
         """See `Network.datagram_failed`."""
         try:
             Network.datagram_failed(self, socket, remote, error, data, now)
+            self._noted += len(data)
         except BaseException as raised:
             self._raised(raised, Call.DATAGRAM_FAILED, now, socket, remote, error, data)
         else:
@@ -182,6 +183,7 @@ class RecordedNetwork(RescuedNetwork):
         """See `Network.echo_received`."""
         try:
             Network.echo_received(self, socket, source, sequence, data, ttl, tos, now)
+            self._noted += len(data)
         except BaseException as error:
             self._raised(error, Call.ECHO_RECEIVED, now, socket, source, sequence, data, ttl, tos)
         else:
@@ -191,6 +193,7 @@ class RecordedNetwork(RescuedNetwork):
         """See `Network.echo_failed`."""
         try:
             Network.echo_failed(self, socket, sequence, error, data, now)
+            self._noted += len(data)
         except BaseException as raised:
             self._raised(raised, Call.ECHO_FAILED, now, socket, sequence, error, data)
         else:

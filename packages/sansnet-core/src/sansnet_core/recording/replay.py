@@ -16,7 +16,7 @@ from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Buffer, Frame, Order
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, OUTPUTS, RETURNING, Call, Ending, Raised
-from sansnet_core.recording.format import Beginning, Checkpoint, Counted, Part, RecordingError, expected, parts
+from sansnet_core.recording.format import Beginning, Checkpoint, Counted, Part, RecordingError, expected, is_time, parts
 from sansnet_core.recording.network import RecordedNetwork
 from sansnet_core.recording.texts import call_text, outcome_text
 from sansnet_core.snapshot import load
@@ -98,7 +98,11 @@ class Step:
 
 
 class _Network(RecordedNetwork):
-    """Tells what each frame causes. Frames that come one by one at the same time have the effects of a batch."""
+    """Tells what each frame causes. Frames that come one by one at the same time have the effects of a batch.
+
+    Attributes:
+        effects: of the last frames that came.
+    """
 
     effects: list[Effect]
 
@@ -203,7 +207,14 @@ class Replay:
             raise StopIteration
         self._next = None
         self.number += 1
-        step = self._step(part)
+        try:
+            step = self._step(part)
+        except Exception as error:  # a network from a damaged state gives anything
+            raise RecordingError(
+                f"the state in the recording is damaged: input {self.number} gives no outputs "
+                f"({type(error).__name__}: {error!s:.100})",
+                part.position.block,
+            ) from error
         if step.difference is not None:
             self.differences += 1
             if self._stops:
@@ -246,14 +257,14 @@ class Replay:
             if part is None:
                 return
             now = part.entry[1]
-            if at is not None and now is not None and now - self.began > at:
+            if at is not None and is_time(now) and now - self.began > at:
                 return
             yield next(self)
 
     def _step(self, part: Part) -> Step:
         entry: Any = part.entry
         number, now = abs(entry[0]), entry[1]
-        if isinstance(now, int | float):
+        if is_time(now):
             self._now = now
         names = ARGUMENTS[number]
         arguments = dict(zip(names, entry[2 : 2 + len(names)], strict=True))
@@ -277,7 +288,7 @@ class Replay:
     def _call(self, network: _Network, number: int, now: object, arguments: dict[str, Any]) -> tuple[Any, ...]:
         """Make a call again; what it raised and returned, as in `calls`."""
         given = arguments if now is None else {**arguments, "now": now}
-        network.survived = None
+        network.survived, network.effects = None, []
         try:
             result = getattr(network, METHODS[number])(**given)
         except (UsageError, ConfigError) as error:

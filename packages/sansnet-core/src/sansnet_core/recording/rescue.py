@@ -81,6 +81,17 @@ class RescuedNetwork(NotingNetwork):
         self._tell(failures, number, arguments)
         return result
 
+    def next_deadline(self) -> float | None:
+        """See `Network.next_deadline`. Without an answer the network cannot go on."""
+        try:
+            return Network.next_deadline(self)
+        except Exception as error:
+            if _ending(error, 0) == Ending.FAILED and self._failed is not None:
+                from sansnet_core.recording.failure import Failure
+
+                self._failed(Failure(error, "next_deadline()", None, self.last_inputs(), False))
+            raise
+
     def _give_up(self, error: Exception, number: int, arguments: tuple[Any, ...], left: Any) -> list[str] | None:
         """Give up what an exception belongs to: flows as text, or a frame. None if the network cannot go on."""
         now = self._context.now

@@ -5,8 +5,8 @@ begin with a checkpoint, the state of the network at that point, and a replay ca
 with a new network, which costs nothing.
 
 Saving a state takes time, so checkpoints are rare. It is given up above a size, and the next one is due only after a
-time in proportion to the size of the last (`_SHARE`). A network with much state has none: then the last inputs can be
-read, and not replayed.
+time in proportion to the size of the last (`_SHARE`), and to that of a larger one again after each that was given up. A
+network with much state has none: then the last inputs can be read, and not replayed.
 
 An entry holds references to frames and payload, which nothing changes, and no copies.
 """
@@ -30,6 +30,8 @@ _SECONDS_PER_BYTE: Final = 50e-9
 """Time to save a byte of a state, measured on an ordinary computer."""
 _LEAST_TIME: Final = 1e-3
 """Seconds to save the smallest state, with all that goes with it."""
+_MAX_REFUSED: Final = 6
+"""The time until another attempt doubles so often, to about a minute."""
 _SHARE: Final = 0.01
 """The most that saving states may take of all time."""
 
@@ -75,6 +77,8 @@ class Ring:
         self.segment_entries = max(self.segment_size // _PER_ENTRY, 1)
         self._limit = limit
         self._next_checkpoint = now + _LEAST_TIME / _SHARE
+        self._refused = 0
+        """Checkpoints in a row that were too large."""
 
     def begin_segment(self, now: float, size: int, save: Callable[[int], tuple[Any, int] | None]) -> Segment:
         """Begin another segment.
@@ -88,7 +92,8 @@ class Ring:
         origin = None
         if now >= self._next_checkpoint:
             saved = save(_MAX_STATE)
-            origin, cost = saved if saved is not None else (None, _MAX_STATE)
+            self._refused = 0 if saved is not None else min(self._refused + 1, _MAX_REFUSED)
+            origin, cost = saved if saved is not None else (None, _MAX_STATE << self._refused)
             self._next_checkpoint = now + max(cost * _SECONDS_PER_BYTE, _LEAST_TIME) / _SHARE
         segment = Segment(origin)
         self.segments.append(segment)

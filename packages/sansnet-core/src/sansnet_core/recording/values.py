@@ -21,7 +21,19 @@ from sansnet_core.addresses import Endpoint, Prefix
 from sansnet_core.errors import Reason
 from sansnet_core.records import Record
 
-__all__ = ["HEAD", "RECORDS", "VALUES", "Digest", "Reader", "Unknown", "put", "put_frames", "put_integer", "put_orders"]
+__all__ = [
+    "HEAD",
+    "RECORDS",
+    "VALUES",
+    "Digest",
+    "Reader",
+    "Unknown",
+    "printable",
+    "put",
+    "put_frames",
+    "put_integer",
+    "put_orders",
+]
 
 HEAD: Final = 96
 """Bytes at the beginning of a payload or a frame that are kept, beside its size and its checksum: all headers of most
@@ -122,7 +134,12 @@ class Unknown(NamedTuple):
     text: str
 
     def __repr__(self) -> str:
-        return self.text
+        return printable(self.text)
+
+
+def printable(text: str) -> str:
+    """A text of a stranger, without what a terminal would take as a command."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 # encoding

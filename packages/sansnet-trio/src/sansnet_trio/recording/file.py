@@ -32,6 +32,8 @@ _log: Final = logging.getLogger("sansnet")
 
 _MAX_WAITING: Final = 16 << 20
 """Most bytes that wait for the reader of a pipe."""
+_READER_TIMEOUT: Final = 3.0
+"""Seconds that a FIFO is given to get a reader. Commands block signals at this time, so the wait must end by itself."""
 _NEVER: Final = 1 << 62
 """More bytes than any file has."""
 _EARLIER: Final = ".1"
@@ -76,7 +78,7 @@ class RecordingFile(Uncopyable):
         self._written = 0
         """Bytes since the file began."""
         self._full_at = self._limit
-        self._descriptor = open_output(self.path, os.O_WRONLY | os.O_APPEND, truncate=False)
+        self._descriptor = _open(self.path)
         self._pipe: BoundedWriter | None = None
         try:
             if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
@@ -190,11 +192,26 @@ class RecordingFile(Uncopyable):
         except OSError:  # this file system has no locks
             pass
         os.ftruncate(descriptor, 0)
+        with suppress(OSError):  # it belongs to another user, or the file system has no modes
+            os.fchmod(descriptor, PRIVATE)  # others may have been able to read the one that was there before
 
     def fail(self, reason: str | None, remedy: str = "make room for it, or record to another file") -> None:
         """End the recording, with a warning."""
         self.failed = True
         _log.warning("the recording ends here (%s); %s", reason, remedy)
+
+
+def _open(path: str) -> int:
+    deadline = time.monotonic() + _READER_TIMEOUT
+    while True:
+        try:
+            return open_output(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK, truncate=False)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.lstat(path).st_mode):
+                raise
+            if time.monotonic() > deadline:
+                raise OSError(errno.ENXIO, "nothing reads this FIFO", path) from error
+        time.sleep(0.02)
 
 
 def _file_of(path: str) -> str:
