@@ -69,7 +69,6 @@ class _Command:
         self._replay = made
         self._written = written
         self._capture: Capture | None = None
-        self._vnet = made.config.link.vnet_header
         self._lines: list[str] = []
         self._last: Step | None = None
         self._differences = 0
@@ -115,7 +114,7 @@ class _Command:
         if step.number < self._options.begin:
             return
         if self._options.show:
-            self._lines += conversation(step, self._vnet)
+            self._lines += conversation(step)
             if len(self._lines) >= _LINES:
                 self._flush()
         if self._capture is not None:
@@ -149,7 +148,7 @@ class _Command:
             result = f"{self._differences} of them have other outputs"
         else:
             result = "the last one has another output"
-        line = f"{self._options.file}: {inputs} in {seconds:.3f} s; {result}"
+        line = f"{self._options.file}: {inputs} over {seconds:.3f} s; {result}"
         if self._options.pcapng == "-":
             say(line)
         else:
