@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import Network
+from sansnet_core.orders import Frame
 from sansnet_core.testing.operations import Setting, World, do
 from sansnet_core.testing.operations.steps import GuestTransfers
 
@@ -12,7 +13,7 @@ from sansnet_core.testing.operations.steps import GuestTransfers
 class LosesLargeFrames(Network):
     """A network whose large frames never arrive, so that it gives up and resets its connections."""
 
-    def take_frames(self) -> list[bytes]:
+    def take_frames(self) -> list[Frame]:
         return [frame for frame in super().take_frames() if len(frame) < 1000]
 
 
