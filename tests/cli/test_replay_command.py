@@ -101,16 +101,16 @@ def change(data: bytes, before: bytes, after: bytes) -> bytes:
 def test_the_same_outputs_are_confirmed(capsys: pytest.CaptureFixture[str], file: str, inputs: int) -> None:
     status, out, err = run(capsys, file)
     assert (status, err) == (0, "")
-    assert re.fullmatch(rf"net\.rec: {inputs} inputs in 3\.\d+ s; all outputs are the same\n", out)
+    assert re.fullmatch(rf"net\.rec: {inputs} inputs over 3\.\d+ s; all outputs are the same\n", out)
 
 
 def test_it_ends_after_an_input_or_before_one_that_is_later(
     capsys: pytest.CaptureFixture[str], file: str, recording: bytes
 ) -> None:
-    assert run(capsys, file, "--until", "1")[1] == "net.rec: 1 input in 0.000 s; all outputs are the same\n"
+    assert run(capsys, file, "--until", "1")[1] == "net.rec: 1 input over 0.000 s; all outputs are the same\n"
     expected = [step.number for step in Replay(recording) if step.time <= 1.5][-1]
-    assert run(capsys, file, "--at", "1.5")[1].startswith(f"net.rec: {expected} inputs in ")
-    assert run(capsys, file, "--until", "9", "--at", "1.5")[1].startswith("net.rec: 9 inputs in ")
+    assert run(capsys, file, "--at", "1.5")[1].startswith(f"net.rec: {expected} inputs over ")
+    assert run(capsys, file, "--until", "9", "--at", "1.5")[1].startswith("net.rec: 9 inputs over ")
 
 
 def test_the_conversation_is_a_line_for_each_frame_order_and_fact(
@@ -147,7 +147,7 @@ def test_a_difference_is_shown_and_ends_it(
     assert re.fullmatch(r"sansnet: net\.rec: input \d+, .*: the recording has .*, the replay .*\n", err)
     assert out.endswith("; the last one has another output\n")
     number = int(re.findall(r"input (\d+)", err)[0])
-    assert out.startswith(f"net.rec: {number} inputs in ")
+    assert out.startswith(f"net.rec: {number} inputs over ")
     assert number < inputs
 
 
@@ -159,7 +159,7 @@ def test_it_goes_on_after_a_difference_if_asked(
     assert status == 1
     count = len(err.splitlines())
     assert count >= 1
-    assert re.search(rf"net\.rec: {inputs} inputs in .* s; {count} of them have other outputs\n$", out)
+    assert re.search(rf"net\.rec: {inputs} inputs over .* s; {count} of them have other outputs\n$", out)
     assert out.count(" differs  ") == count
 
 
@@ -184,7 +184,7 @@ def test_a_recording_that_is_cut_off_is_used_up_to_there(
         r"about the part before it\n",
         err,
     )
-    found = re.fullmatch(r"net\.rec: (\d+) inputs in .* s; all outputs are the same\n", out)
+    found = re.fullmatch(r"net\.rec: (\d+) inputs over .* s; all outputs are the same\n", out)
     assert found
     assert int(found[1]) < inputs
 
@@ -277,6 +277,9 @@ def test_wrong_arguments_are_refused(file: str, tmp_path: Path) -> None:
     )
     assert refusal(file, "--pcapng", "missing/file") == (
         "the file missing/file of --pcapng cannot be written (No such file or directory); give another one"
+    )
+    assert refusal(file, "--show", "--from", "3", "--until", "2") == (
+        "--from 3 is after --until 2; give it a smaller number"
     )
     assert refusal("") == "FILE names no file; give a path"
 

@@ -106,7 +106,9 @@ def same(path: Path) -> int:
     """Check that a replay makes the same outputs; returns the number of inputs."""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     done = replay(path)
-    found = re.fullmatch(rf"{re.escape(str(path))}: (\d+) inputs in [\d.]+ s; all outputs are the same\n", done.stdout)
+    found = re.fullmatch(
+        rf"{re.escape(str(path))}: (\d+) inputs over [\d.]+ s; all outputs are the same\n", done.stdout
+    )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     assert found is not None, done.stdout
     return int(found[1])

@@ -85,6 +85,8 @@ def main() -> int:
         parser.error(str(error))
     if arguments.show:
         work = directory(chosen)
+        if not work.exists():
+            parser.error("there are no results of these modules; run it without --show first")
     else:
         work = prepare(chosen)
         try_all(work, arguments.jobs)

@@ -208,6 +208,13 @@ def test_the_conversation_has_a_line_for_each_frame_and_order() -> None:
     assert any("Flags [S]" in line for line in lines)
 
 
+def test_the_conversation_leaves_out_the_header_of_offloads() -> None:
+    session = begun(make_config(OFFLOADS))
+    session.recorded.record(None)
+    lines = [line for step in Replay(b"".join(session.recording)) for line in conversation(step)]
+    assert any("guest  > IP 10.0.2.15." in line and "Flags [S]" in line for line in lines)
+
+
 @pytest.mark.parametrize("link", [None, OFFLOADS], ids=["plain", "offloads"])
 def test_a_capture_tells_why_packets_were_dropped(link: LinkConfig | None, tmp_path: Any) -> None:
     scapy = pytest.importorskip("scapy.utils")

@@ -69,7 +69,6 @@ class _Command:
         self._replay = made
         self._written = written
         self._capture: Capture | None = None
-        self._vnet = made.config.link.vnet_header
         self._lines: list[str] = []
         self._last: Step | None = None
         self._differences = 0
@@ -115,7 +114,7 @@ class _Command:
         if step.number < self._options.begin:
             return
         try:
-            lines = conversation(step, self._vnet) if self._options.show else []
+            lines = conversation(step) if self._options.show else []
             packets = self._capture.packets(step) if self._capture is not None else b""
         except Exception as error:  # a network from a damaged state gives anything
             what = f"{step.method} gives what cannot be shown ({type(error).__name__}: {error!s:.100})"
@@ -154,7 +153,7 @@ class _Command:
             result = f"{self._differences} of them have other outputs"
         else:
             result = "the last one has another output"
-        line = f"{self._options.file}: {inputs} in {seconds:.3f} s; {result}"
+        line = f"{self._options.file}: {inputs} over {seconds:.3f} s; {result}"
         if self._options.pcapng == "-":
             say(line)
         else:

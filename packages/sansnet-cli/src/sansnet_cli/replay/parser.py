@@ -101,6 +101,8 @@ def parse(arguments: Sequence[str]) -> ReplayOptions:
     parsed = parser().parse_args(arguments)
     if parsed.begin is not None and not (parsed.show or parsed.pcapng):
         raise CommandLineError("--from is for --show and --pcapng; give one of them, or leave it out")
+    if parsed.begin is not None and parsed.until is not None and parsed.begin > parsed.until:
+        raise CommandLineError(f"--from {parsed.begin} is after --until {parsed.until}; give it a smaller number")
     if parsed.pcapng == "-" and (parsed.show or parsed.python):
         raise CommandLineError("--pcapng - takes stdout, which --show and --python need; give --pcapng a file")
     if parsed.python and parsed.file == "-":

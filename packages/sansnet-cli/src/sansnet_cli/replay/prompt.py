@@ -41,7 +41,7 @@ def interact(replay: Replay, last: Step | None) -> None:
             except RecordingError as error:
                 print(error)
                 break
-            for line in conversation(done, replay.config.link.vnet_header):
+            for line in conversation(done):
                 print(line)
             names["network"] = replay.network
         return done

@@ -305,6 +305,8 @@ def _blocks(data: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
     pieces = iter(data)
     rest = bytearray()
     line = _line(pieces, rest)
+    if not line:
+        raise RecordingError("the file is empty; a recording begins when a guest comes", 0)
     if not line.startswith(MAGIC):
         raise RecordingError("this is no recording of sansnet; recordings are made with --record", 0)
     if line != b"%b%d\n" % (MAGIC, VERSION):

@@ -17,15 +17,12 @@ _QUIET: Final = frozenset(("take_orders", "take_frames", "take_notices", "receiv
 _BUDGET: Final = "receive_budget"
 
 
-def conversation(step: Step, vnet: bool = False) -> list[str]:
-    """Describe a step: a line for each frame from the guest (`>`) and to it (`<`), order, notice and fact (`fact`).
+def conversation(step: Step) -> list[str]:
+    """Describe a step: a line for each frame from the guest (`>`) and to it (`<`), order, notice and fact.
 
     A call without an effect that can be seen gives no line.
-
-    Args:
-        step: the step.
-        vnet: whether frames begin with `virtio_net_hdr`: `replay.config.link.vnet_header`.
     """
+    vnet = step.vnet_header
     lines = [f"guest  > {_frame(frame, vnet)}" for frame in step.received]
     if step.method not in _QUIET and step.method != _BUDGET:
         result = f" = {value_text(step.result)}" if step.result is not None else ""

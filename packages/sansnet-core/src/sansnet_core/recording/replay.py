@@ -77,6 +77,7 @@ class Step:
         result: what any other call returned.
         raised: the exception in it, which the network survived or the driver got, as text; None without one.
         difference: how the replay differs from the recording here; None if it does not.
+        vnet_header: whether its frames begin with `virtio_net_hdr`.
     """
 
     number: int
@@ -92,6 +93,7 @@ class Step:
     result: object = None
     raised: str | None = None
     difference: ReplayDifference | None = None
+    vnet_header: bool = False
 
     def __str__(self) -> str:
         return f"{self.number} {self.time:.6f} {self.input}"
@@ -270,6 +272,7 @@ class Replay:
         arguments = dict(zip(names, entry[2 : 2 + len(names)], strict=True))
         recorded = entry[2 + len(names) :]
         step = Step(self.number, self._now - self.began, METHODS[number], arguments, call_text(number, arguments))
+        step.vnet_header = self.config.link.vnet_header
         if number == Call.RECEIVE_FRAMES and isinstance(arguments["frames"], tuple):
             step.received = tuple(frame for frame in arguments["frames"] if isinstance(frame, bytes))
         if self._network is None:

@@ -61,8 +61,8 @@ class Setting:
     """One configuration of a network, and the conduct of its host.
 
     Attributes:
-        link: the name of a link: "ethernet", "offload", "checksums", "largest", "smallest", "ipv4 only" or "small
-            frames".
+        link: the name of a link: "ethernet", "offload", "checksums", "largest", "smallest", "ipv4 only" or
+            "small frames".
         limits: the name of limits: "default", "small", "smallest", "two", "few inbound".
         action: what is done with flows that no rule decides (`NetworkConfig.default_action`).
         names: how names in rules are resolved; None for a network without a resolver.
