@@ -9,7 +9,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
+from sansnet_core.proto.reassembly import ETHERNET, Reassembly
 from sansnet_core.wire import ipv4
 from sansnet_core.wire.ip import IGMP, UDP, IpHeader
 
@@ -51,19 +51,21 @@ class Ipv4:
             Malformed: with an IPV4, FRAGMENT or IP reason, or one of the protocol's handler.
         """
         ip, identification, fragment = ipv4.parse(buf, start, limit)
+        # RFC 1122, 3.3.6: most are to the broadcast address of a network that only the guest has
+        if buf[start - 14] & 1 and not self._address_map.is_group(ip.destination):
+            raise Malformed(Reason.IP_BROADCAST)
         if fragment & ipv4.FRAGMENTED:
             key = (ip.source, ip.destination, ip.protocol, identification)
             offset = (fragment & ipv4.OFFSET) << 3
             data = bytes(buf[ip.start : ip.end])
             more = fragment & ipv4.MORE_FRAGMENTS != 0
-            to_many = bool(buf[start - 14] & 1)
-            whole = self._reassembly.add(key, ip, offset, more, data, to_many=to_many)
+            whole = self._reassembly.add(key, ip, offset, more, data)
             if whole is None:
                 return
-            first, data, to_many = whole
+            first, data = whole
             self._context.gso_size = 0  # it describes only the frame of the last fragment
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
-            buf = (MANY if to_many else ONE) + head + data
+            buf = ETHERNET + head + data
             ip, _, _ = ipv4.parse(buf, 14, len(buf), verify=False)
         if ip.source != self._guest.ipv4 or self._stations.find(ip.source) != self._guest.mac:
             self._learn(ip, buf)
