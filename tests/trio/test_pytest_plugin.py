@@ -26,6 +26,18 @@ def test_virtual_time(simulated_guest):
 
     assert simulated_guest(check, cable=Impairment(delay=20.0)) == 40.0
 """
+OWN_PROPERTY = """
+from hypothesis import given, settings
+from sansnet_core.testing.strategies import impairments
+
+@settings(deadline=None, max_examples=3)
+@given(cable=impairments())
+def test_any_cable(simulated_guest, cable):
+    async def check(guest):
+        return guest.ipv4
+
+    assert simulated_guest(check, cable=cable) is not None
+"""
 REAL_TEST = """
 def test_needs_a_guest(real_guest):
     raise AssertionError("this machine can make guests")
@@ -69,6 +81,11 @@ def test_a_function_for_which_nothing_happens_any_more_fails(simulated_guest: Ru
 @pytest.mark.slow
 def test_a_project_of_its_own_has_the_fixtures(tmp_path: Path) -> None:
     assert "1 passed" in run(tmp_path, test_own=OWN_TEST)
+
+
+@pytest.mark.slow
+def test_a_property_of_hypothesis_has_the_fixtures(tmp_path: Path) -> None:
+    assert "1 passed" in run(tmp_path, test_own=OWN_PROPERTY)
 
 
 @pytest.mark.slow

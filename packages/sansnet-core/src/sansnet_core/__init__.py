@@ -18,6 +18,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `records`: the base class of configurations, and a function that copies one with changes.
 - `summary`: one line of text per frame.
 - `testing`, `testing.packets`: a kit for tests: a guest, a host and cables in virtual time; frames, built and read.
+- `testing.operations`, `testing.operations.steps`: all that can be done to a network, as data; a model that checks it.
 - `testing.strategies`: configurations, frames and cables for property-based tests; needs Hypothesis.
 - `vhost`: the network card of a virtual machine, by vhost-user.
 - `wire`: packet formats, one module each.

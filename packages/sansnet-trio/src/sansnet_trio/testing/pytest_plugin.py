@@ -44,7 +44,7 @@ class RunWithGuest(Protocol):
         """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def simulated_guest() -> RunWithGuest:
     """A function that runs an async function with a simulated guest, in virtual time: `RunWithGuest`."""
     import trio
@@ -66,7 +66,7 @@ def simulated_guest() -> RunWithGuest:
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_guest() -> Callable[..., AbstractAsyncContextManager[Guest]]:
     """`sansnet_trio.open_guest`: a command with a network of its own. Skips where the machine cannot make one."""
     from sansnet_trio.testing import guest_obstacle

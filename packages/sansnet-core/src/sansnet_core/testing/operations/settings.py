@@ -58,7 +58,21 @@ PROXY: Final = Endpoint("192.0.2.99", 1080)
 
 @operation
 class Setting:
-    """One configuration."""
+    """One configuration of a network, and the conduct of its host.
+
+    Attributes:
+        link: the name of a link: "ethernet", "offload", "checksums", "largest", "smallest", "ipv4 only", "small frames".
+        limits: the name of limits: "default", "small", "smallest", "two", "few inbound".
+        action: what is done with flows that no rule decides (`NetworkConfig.default_action`).
+        names: how names in rules are resolved; None for a network without a resolver.
+        proxy: the kind of the proxy that some flows take; None for no proxy.
+        user: the user name at the proxy.
+        check: which flows must name their server (`Rule.check`).
+        filtering: `NetworkConfig.udp_filtering`.
+        notices: whether the network makes notices of flows.
+        learns: `NetworkConfig.learn_addresses`.
+        connects: how the host's connects end by themselves: an errno, 0 for success, None for not at all.
+    """
 
     link: str = among(*LINKS)
     limits: str = among(*LIMITS)
@@ -71,7 +85,6 @@ class Setting:
     notices: bool = among(True, False)
     learns: bool = among(True, False)
     connects: int | None = among(0, 0, 0, None, 111, 113)
-    """How the host's connects end by themselves: an errno, 0 for success, None for not at all."""
 
     def config(self) -> NetworkConfig:
         """The configuration."""

@@ -53,12 +53,13 @@ class Transfer:
         """Check a transfer after enough time; `got` is the number of bytes that the host has got.
 
         Raises:
-            AssertionError: it was established, and has stalled or ended early.
+            AssertionError: it was established, and has stalled, ended early or was reset without a reason.
         """
         one = self.connection
-        if not one.established or one.reset or one.failed or self.failed:
+        if not one.established or self.failed:
             return
         about = f"{self.up} up, {self.down} down; {got} and {len(one.received)} came; {one.segments_received[-3:]}"
-        assert one.closed, f"a connection of {one.local[1]} does not end: {about}"
-        assert bytes(one.received) == self.content.at(0, self.down), f"wrong bytes for {one.local[1]}: {about}"
-        assert got == self.up, f"bytes of {one.local[1]} are lost: {about}"
+        assert not one.reset, f"a connection of port {one.local[1]} is reset without a reason: {about}"
+        assert one.closed, f"a connection of port {one.local[1]} does not end: {about}"
+        assert bytes(one.received) == self.content.at(0, self.down), f"wrong bytes for port {one.local[1]}: {about}"
+        assert got == self.up, f"bytes of port {one.local[1]} are lost: {about}"

@@ -80,6 +80,8 @@ class World:
         network: makes the network.
 
     Attributes:
+        network: the network.
+        guest: the stack of the well-behaved part of the guest.
         now: virtual time in seconds.
         wait: operations after which the outputs are taken again.
         sockets: the model of the host's sockets.
