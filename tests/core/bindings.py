@@ -71,6 +71,9 @@ class FakeBindings:
         else:
             self._waiting.append((name, done))
 
+    def forget(self, name: str, done: Callable[[], None]) -> None:
+        self._waiting = [one for one in self._waiting if one != (name, done)]
+
     def pin(self, address: bytes) -> None:
         self.pins[address] += 1
 

@@ -13,7 +13,7 @@ CORE: Final = ROOT / "packages/sansnet-core/src/sansnet_core"
 _TESTS: Final = {
     "proto/tcp": ("tests/core/proto/tcp", "tests/core/scenarios"),
     "proto/udp": ("tests/core/proto", "tests/core/scenarios"),
-    "wire": ("tests/core/wire", "tests/core/proto"),
+    "wire": ("tests/core/wire", "tests/core/test_summary.py", "tests/core/proto"),
 }
 
 

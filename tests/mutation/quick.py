@@ -10,7 +10,7 @@ from typing import Any, Final
 
 SECONDS: Final = 1.0
 """For all tests of one function together."""
-UNITS: Final = ("tests/core/proto/tcp/", "tests/core/wire/")
+UNITS: Final = ("tests/core/proto/tcp/", "tests/core/wire/", "tests/core/test_summary.py")
 """Tests of single modules. A function that they call is tried with them alone."""
 
 mutmut: Any = import_module("mutmut.__main__")  # .venv has no mutmut, so a checker of types cannot know it

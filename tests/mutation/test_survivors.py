@@ -37,6 +37,6 @@ def test_an_entry_can_be_read_again() -> None:
 def test_names_of_modules_and_folders() -> None:
     assert modules(["wire/arp.py"]) == ["wire/arp.py"]
     assert "proto/tcp/sending.py" in modules(["proto/tcp"])
-    assert folders_of_tests(["wire/arp.py"]) == ["tests/core/wire", "tests/core/proto"]
+    assert folders_of_tests(["wire/arp.py"]) == ["tests/core/wire", "tests/core/test_summary.py", "tests/core/proto"]
     with pytest.raises(ValueError, match=r"network\.py"):
         modules(["network.py"])

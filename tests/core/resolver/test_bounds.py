@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pickle
+import struct
 
 import dns.message
+import dns.rcode
 import dns.rrset
+import pytest
 
 from sansnet_core import Limits, Reason
 from sansnet_core.addresses import parse
-from sansnet_core.policy import NameMode
+from sansnet_core.policy import Check, NameMode
 from sansnet_core.testing.packets import udp
 from tests.core.direct import GUEST
 from tests.core.resolver.bench import Bench, allow, configuration
+from tests.fuzz.cost import lines_of
 
 ALLOWED = allow("*.example.org")
 
@@ -37,6 +41,38 @@ def test_questions_per_second_are_bounded() -> None:
         if bench.asked:
             bench.reply(bench.asked[0], rcode=3)
     assert 20 <= len(bench.opened) <= 20 + 10 * 10 + 1
+
+
+@pytest.mark.parametrize("counts", [(91, 0), (1, 90)], ids=["questions", "records"])
+def test_a_query_with_many_compressed_names_costs_little(counts: tuple[int, int]) -> None:
+    bench = Bench(configuration(ALLOWED))
+    head = struct.pack("!HHHHHH", 1, 0x0100, counts[0], 0, 0, counts[1]) + b"\1a" * 126 + bytes((0, 0, 1, 0, 1))
+    more = b"\xc0\x0c\0\1\0\1" + (bytes(6) if counts[1] else b"")
+    (answer,) = bench.ask_bytes(head + more * 90)
+    assert answer.rcode() == dns.rcode.FORMERR
+    plain = dns.message.make_query("a.example.net", "A").to_wire()
+    assert lines_of(lambda: bench.ask_bytes(head + more * 90)) < 2 * lines_of(lambda: bench.ask_bytes(plain))
+
+
+def test_an_address_of_many_names_costs_little() -> None:
+    """Each new flow to it is judged by its names, until one is allowed."""
+    config = configuration(
+        allow("*.example.org", ports=(443,), check=Check.NONE),
+        names=NameMode.REAL,
+        resolver={"families": (4,)},
+        limits=Limits(names=200),
+    )
+    bench = Bench(config)
+    address = parse("93.184.216.7")
+    names = [f"n{n}.example.org" for n in range(150)]
+    lines: list[int] = []
+    for name in names:
+        bench.ask(name)
+        bench.reply(bench.asked[0], f"{name}. 3600 IN A 93.184.216.7")
+        lines.append(lines_of(lambda: bench.send(udp(GUEST, 4000 + len(lines), address, 25, b"x"))))
+    assert lines[-1] < 1.1 * lines[80]
+    bench.send(udp(GUEST, 3999, address, 443, b"x"))
+    assert bench.network.flows()[-1].name == names[-1]
 
 
 def test_a_burst_of_many_names_is_answered() -> None:
@@ -76,11 +112,13 @@ def test_names_with_own_addresses_are_bounded() -> None:
 def test_real_addresses_that_stand_for_names_are_bounded() -> None:
     limits = Limits(names=100, name_rate=1e9, name_burst=10**9)
     bench = Bench(configuration(ALLOWED, names=NameMode.REAL, limits=limits))
-    for n in range(300):
-        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (f"n{n}.example.org. 60 IN A 93.184.216.1",)})
+    addresses = [bytes((93, 184, 216 + n % 2, n // 2)) for n in range(300)]
+    for n, address in enumerate(addresses):
+        record = f"n{n}.example.org. 60 IN A {'.'.join(map(str, address))}"
+        bench.look_up(f"n{n}.example.org", {(f"n{n}.example.org.", "A"): (record,)})
     bindings = bench.network._context.bindings
     assert bindings is not None
-    assert len(bindings.names(bytes((93, 184, 216, 1)))) == 100
+    assert [len(bindings.names(address)) for address in addresses] == [0] * 200 + [1] * 100
 
 
 def test_a_network_with_questions_under_way_can_be_copied() -> None:

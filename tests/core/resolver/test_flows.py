@@ -14,6 +14,7 @@ from sansnet_core import (
     Endpoint,
     FlowOpened,
     FlowRefused,
+    Limits,
     OpenStream,
     Reason,
     Rule,
@@ -24,6 +25,7 @@ from sansnet_core.policy import Check, Group, NameMode
 from sansnet_core.testing.packets import ACK, RST, SYN, Segment, udp
 from tests.core.direct import GUEST
 from tests.core.resolver.bench import DNS4, Bench, allow, configuration
+from tests.sim.memory import Memory
 
 ZONE: Final = {
     ("www.example.org.", "A"): ("www.example.org. 60 IN A 93.184.216.7", "www.example.org. 60 IN A 93.184.216.8"),
@@ -60,6 +62,25 @@ def test_the_host_connects_to_what_it_resolved() -> None:
     assert bench.asked == [], "asked once"
     (notice,) = [notice for notice in bench.notices if isinstance(notice, FlowOpened)]
     assert notice.name == "www.example.org"
+
+
+def test_flows_given_up_do_not_wait_for_a_name() -> None:
+    """The guest replaces its SYN by another one all the time, or its datagrams get no answer in time."""
+    bench = Bench(configuration(OPEN, limits=Limits(decision_time=0.01, udp_flows=1)))
+    bench.look_up("www.example.org", ZONE)
+    bench.wait(100)
+    bench.network.report_notices(False)
+    bench.send(udp(GUEST, 39999, LEASE, 443, b"the question"))
+    with Memory() as memory:
+        for number in range(1000):
+            bench.send(Segment(GUEST, 40000, LEASE, 443, number, 0, SYN, 65535, b"", mss=1460).ip())
+            bench.send(udp(GUEST, 40000 + number, LEASE, 443, b"x"))
+            if number % 10 == 9:
+                bench.wait(0.02)
+                bench.orders.clear()
+                bench.packets.clear()
+                bench.notices.clear()
+    assert memory.held < 300_000, f"{memory.held} bytes"
 
 
 def test_a_name_whose_records_have_expired_is_resolved_again() -> None:

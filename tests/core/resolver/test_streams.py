@@ -9,11 +9,22 @@ import struct
 import dns.message
 import pytest
 
-from sansnet_core import CloseSocket, FlowClosed, FlowOpened, FlowRefused, Limits, OpenDatagram, Reason, SendDatagram
+from sansnet_core import (
+    CloseSocket,
+    FlowClosed,
+    FlowOpened,
+    FlowRefused,
+    Limits,
+    LinkConfig,
+    OpenDatagram,
+    Reason,
+    SendDatagram,
+)
 from sansnet_core.records import replace
 from sansnet_core.testing import GuestConnection, ManualConnection, Pair
-from sansnet_core.testing.packets import FIN, RST
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST
 from tests.core.resolver.bench import DNS4, DNS6, allow, configuration
+from tests.sim.memory import Memory
 
 CONFIG = configuration(allow("*.example.org"), hosts=(("a.example.org", ("93.184.216.1",)),))
 
@@ -235,3 +246,34 @@ def test_a_connection_of_a_copied_network_goes_on() -> None:
     made.host._network = made.network
     (answer,) = messages(connection.accept(connection.data(query()[9:])))
     assert len(answer.answer) == 1
+
+
+@pytest.mark.parametrize("message", [b"", bytes(12)], ids=["empty", "malformed"])
+def test_a_frame_with_thousands_of_messages_is_read_in_parts(message: bytes) -> None:
+    """All else need not wait for them, and none is lost."""
+    made = Pair(replace(CONFIG, link=LinkConfig(mtu=65520, max_frame_size=65535)))
+    connection = ManualConnection(made, remote=(DNS4, 53))
+    connection.open(mss=65000, scale=7)
+    framed = len(message).to_bytes(2, "big") + message
+    count = 60_000 // len(framed)
+    connection.data(framed * count)
+    assert 0 < made.network.statistics().drops[Reason.DNS_MALFORMED] <= 32
+    made.wait(1.5)
+    assert made.network.statistics().drops[Reason.DNS_MALFORMED] == count
+
+
+def test_small_pieces_that_wait_cost_what_is_counted() -> None:
+    """Questions in pieces of two bytes, which are not read while others wait for their answers."""
+    made = pair()
+    connection = ManualConnection(made, remote=(DNS4, 53))
+    connection.open(scale=7)
+    for number in range(8):
+        connection.data(query(f"n{number}.example.org", number))
+    with Memory() as memory:
+        for _ in range(10_000):
+            made.guest.send(connection.segment(payload=b"ab", flags=ACK | PSH).ip())
+            connection.sequence += 2
+            made.network.receive_frames(made.guest.take_frames(), made.now)
+            made.network.take_orders()
+            made.network.take_frames()
+    assert memory.held < 60_000, f"{memory.held} bytes for 20,000 counted"

@@ -29,6 +29,7 @@ from sansnet_core.testing.packets import ACK, RST
 from tests.core.bindings import FakeBindings
 from tests.core.direct import Direct
 from tests.core.named import LEASE, NAME, OTHER, PUBLIC, PUBLIC_B, TcpGuest, named, opened, sent
+from tests.sim.memory import Memory
 
 RULE = Rule(action=Action.ALLOW, names=(NAME,), label="web")
 EVIL = "evil.example.com"
@@ -65,6 +66,18 @@ def assert_ended(bench: Direct, guest: TcpGuest, name: str | None) -> None:
     assert (closed.reason, closed.errno, closed.name) == (Reason.NAME_REFUSED, EACCES, name)
     assert bench.drops() == {Reason.NAME_REFUSED: 1}
     assert (bench.network.flows(), bench.network.statistics().tcp_held) == ([], 0)
+
+
+def test_small_pieces_that_are_held_back_cost_what_is_counted() -> None:
+    """A ClientHello in pieces of two bytes."""
+    bench, guest, _ = established(port=443)
+    guest.data(bytes.fromhex("160301 4000 01 003ffc 0303"))
+    with Memory() as memory:
+        for _ in range(5000):
+            guest.data(b"ab")
+            bench.packets.clear()
+    assert bench.network.statistics().tcp_held == 10_011
+    assert memory.held < 60_000, f"{memory.held} bytes for 10,000 counted"
 
 
 def test_nothing_passes_before_the_name_is_known() -> None:

@@ -6,7 +6,7 @@ from errno import ECONNRESET
 
 import pytest
 
-from sansnet_core import CloseSocket, FlowClosed, Limits, SendStream, ShutdownStream
+from sansnet_core import CloseSocket, FlowClosed, Limits, Reason, SendStream, ShutdownStream
 from sansnet_core.testing import GuestConnection, HostScript, HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
 
@@ -147,6 +147,28 @@ def test_a_repeated_fin_is_acknowledged_again(acknowledged_first: bool) -> None:
     assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence + 1)]
 
 
+@pytest.mark.parametrize(
+    ("flags", "distance", "is_again"),
+    [(FIN | ACK, 0, True), (ACK, 1, False), (ACK, 0, False), (FIN | ACK, -1, False), (FIN | ACK, 1, False)],
+)
+def test_only_the_last_segment_begins_the_lingering_again(flags: int, distance: int, is_again: bool) -> None:
+    """RFC 9293, 3.10.7.4, eighth: a repeated FIN restarts the timeout."""
+    pair = Pair(make_config(limits=Limits(tcp_linger=10.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(FIN | ACK)
+    pair.wait(6.0)
+    (answer,) = peer.send(flags, sequence=peer.sequence + distance)
+    assert (answer.flags, answer.acknowledgment) == (ACK, peer.sequence + 1)
+    pair.wait(6.0)
+    assert pair.tcp_flows == is_again
+    pair.wait(6.0)
+    assert pair.tcp_flows == 0
+
+
 def test_after_lingering_the_number_is_free_again() -> None:
     pair = Pair()
     connection, stream = pair.established()
@@ -216,6 +238,20 @@ def test_the_end_waits_until_the_host_took_all_data() -> None:
     assert connection.retransmissions == 0
 
 
+def test_a_fin_is_sent_again_without_data() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    pair.wait(1.1)
+    first, *later = peer.take()
+
+    assert later
+    for fin in (first, *later):
+        assert (fin.flags, fin.sequence, fin.payload) == (ACK | FIN, peer.expected, b"")
+
+
 def test_data_after_a_fin_is_not_delivered() -> None:
     pair = Pair()
     peer = ManualConnection(pair)
@@ -225,6 +261,7 @@ def test_data_after_a_fin_is_not_delivered() -> None:
     peer.send(ACK | PSH, b"from beyond")
 
     assert not pair.host.stream.received
+    assert pair.network.statistics().drops[Reason.TCP_SEQUENCE] == 1
 
 
 def test_a_reset_of_the_host_becomes_a_reset_for_the_guest() -> None:

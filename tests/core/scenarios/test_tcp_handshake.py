@@ -92,6 +92,7 @@ def test_a_syn_sent_again_after_the_syn_ack_gets_the_same_one() -> None:
     (first,) = peer.syn()
     (second,) = peer.syn()
 
+    assert not any(pair.network.statistics().drops.values())
     assert (second.flags, second.sequence, second.acknowledgment) == (first.flags, first.sequence, first.acknowledgment)
     assert (second.mss, second.scale, second.sack_permitted) == (first.mss, first.scale, first.sack_permitted)
 
@@ -242,6 +243,18 @@ def test_nonsense_with_a_syn_opens_no_second_connection(flags: int) -> None:
         assert not pair.host.streams
 
 
+@pytest.mark.parametrize("flags", [ACK, ACK | PSH, ACK | FIN, SYN | ACK])
+def test_a_segment_while_the_host_connects_changes_nothing(flags: int) -> None:
+    pair = Pair(script=HostScript(connect_delay=1.0))
+    peer = ManualConnection(pair)
+    peer.syn()
+    assert peer.send(flags, b"early", sequence=1001) == []
+    pair.wait(2.0)
+    assert {(answer.flags, answer.acknowledgment) for answer in peer.take()} == {(SYN | ACK, 1001)}
+    assert not pair.host.stream.received
+    assert not pair.host.stream.shutdown_ordered
+
+
 def test_data_in_the_syn_arrives_once_in_the_end() -> None:
     """The guest sends the data again if its first copy was not taken; nothing is lost."""
     pair = Pair()
@@ -266,6 +279,22 @@ def test_a_wrong_ack_of_the_syn_ack_is_reset(distance: int) -> None:
 
     assert [(answer.flags, answer.sequence) for answer in answers] == [(RST, wrong)]
     peer.sequence, peer.expected = 1001, syn_ack.sequence + 1
+    peer.data(b"still alive")
+    assert bytes(pair.host.stream.received) == b"still alive"
+
+
+@pytest.mark.parametrize(("flags", "distance"), [(ACK, -1), (RST, 1), (RST, 1000), (ACK | FIN, 1 << 20)])
+def test_a_segment_out_of_place_is_acknowledged_before_the_handshake_is_complete(flags: int, distance: int) -> None:
+    """RFC 9293, 3.10.7.4, and RFC 5961, 3.2: in SYN-RECEIVED as later."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    (syn_ack,) = peer.syn()
+    peer.expected = syn_ack.sequence + 1
+    (answer,) = peer.send(flags, sequence=1001 + distance)
+
+    assert (answer.flags, answer.sequence, answer.acknowledgment) == (ACK, peer.expected, 1001)
+    assert answer.payload == answer.options() == b""
+    peer.sequence = 1001
     peer.data(b"still alive")
     assert bytes(pair.host.stream.received) == b"still alive"
 

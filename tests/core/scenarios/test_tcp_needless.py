@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Pair
+from sansnet_core import Limits
+from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, PSH, SYN
 
 
@@ -67,10 +68,33 @@ def test_another_syn_during_the_handshake_is_answered() -> None:
     assert answers, "silence"
 
 
-def test_data_that_the_guest_repeats_are_no_duplicate_acknowledgments() -> None:
+@pytest.mark.parametrize("distance", [-100, 0, 1000])
+def test_data_beside_a_closed_window_is_no_duplicate_acknowledgment(distance: int) -> None:
+    """RFC 5681, 2 (b): a duplicate acknowledgment carries no data. Probes of the window do."""
+    pair = Pair(make_config(limits=Limits(tcp_window=2000)))
+    peer = ManualConnection(pair)
+    peer.open(sack_permitted=False)
+    pair.host.stream.blocked = True
+    for _ in range(2):
+        peer.data(bytes(1000))
+    pair.host.produce(pair.host.stream, bytes(4000))
+    pair.settle()
+    assert peer.take()[-1].window == 0
+    answers = []
+    for _ in range(4):
+        answers += peer.send(ACK | PSH, bytes(100), sequence=peer.sequence + distance)
+
+    assert [answer.payload for answer in answers] == [b""] * 4
+    assert {answer.acknowledgment for answer in answers} == {peer.sequence}
+    assert not [answer for _ in range(2) for answer in peer.send() if answer.payload]
+    assert [answer for answer in peer.send() if answer.payload], "the third duplicate acknowledgment"
+
+
+@pytest.mark.parametrize("sack", [True, False])
+def test_data_that_the_guest_repeats_are_no_duplicate_acknowledgments(sack: bool) -> None:
     pair = Pair()
     peer = ManualConnection(pair)
-    peer.open()
+    peer.open(sack_permitted=sack)
     peer.data(b"x" * 100)
     pair.host.produce(pair.host.stream, bytes(2000))
     pair.settle()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sansnet_core import Limits, LinkConfig, ResumeStream
+from sansnet_core import Limits, LinkConfig, ResumeStream, SendStream
 from sansnet_core.testing import HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, PSH, RST
 
@@ -67,6 +67,57 @@ def test_what_overlaps_the_gap_counts_as_in_order() -> None:
     pair.wait(0.01)
 
     assert peer.take()[-1].acknowledgment == peer.sequence + 8
+
+
+@pytest.mark.parametrize("distance", [-1400, -1399, -5, 0, 1, 1400])
+def test_nothing_is_taken_once_memory_and_the_reserve_are_used_up(distance: int) -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=40_000)))
+    (_, other), (peer, stream) = _connections(pair, 2)
+    for _ in range(20):
+        peer.data(bytes(1000))
+    _hold(pair, other, 25_000)
+    pair.wait(0.1)
+    peer.take()
+    (answer,) = peer.send(ACK | PSH, bytes(1400), sequence=peer.sequence + distance)
+
+    assert (answer.acknowledgment, answer.sack) == (peer.sequence, ())
+    assert len(stream.unsent) == 20_000
+
+
+def test_a_piece_that_memory_has_just_room_for_is_kept_instead_of_others() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=30_000)))
+    (_, other), (first, _), (second, _) = _connections(pair, 3)
+    first.send(ACK | PSH, bytes(1400), sequence=first.sequence + 1400)
+    _hold(pair, other, 30_000 - pair.network.statistics().tcp_held - 1400)
+    (answer,) = second.send(ACK | PSH, bytes(1400), sequence=second.sequence + 1400)
+
+    assert answer.sack == ((second.sequence + 1400, second.sequence + 2800),)
+
+
+@pytest.mark.parametrize(
+    ("size", "padding", "is_copied"),
+    [
+        (1, 0, True),
+        (1023, 0, True),
+        (1024, 0, False),
+        (1460, 0, False),
+        (2000, 1945, False),
+        (2000, 1946, False),
+        (2000, 1948, True),
+    ],
+)
+def test_a_payload_that_is_short_or_less_than_half_of_its_frame_is_copied(
+    size: int, padding: int, is_copied: bool
+) -> None:
+    """So the memory that a frame holds is at most about twice as much as is counted."""
+    pair = Pair(make_config(LARGE))
+    ((peer, _),) = _connections(pair, 1)
+    frame = pair.guest._ethernet(peer.segment(ACK, bytes(size)).ip()) + bytes(padding)
+    pair.network.receive_frames([frame], pair.now)
+    (data,) = (order.data for order in pair.network.take_orders() if isinstance(order, SendStream))
+
+    assert len(data) == size
+    assert isinstance(data, bytes) == is_copied
 
 
 def test_what_is_held_for_the_guest_does_not_use_up_the_reserve_towards_the_host() -> None:
@@ -163,6 +214,28 @@ def test_streams_behind_idle_ones_are_resumed_soon() -> None:
     pair.wait(0.1)
 
     assert not victims[-1][1].incoming
+
+
+def test_a_stream_that_asks_for_memory_behind_an_idle_one_is_resumed_soon() -> None:
+    """The room is promised to a stream with nothing to read. No other event follows, and no timer runs."""
+    pair = Pair(make_config(limits=Limits(tcp_memory=8000)))
+    (peer, hog), (_, idle), (_, victim) = _connections(pair, 3)
+    hog.paused = idle.paused = victim.paused = True  # they ask when the test does
+    for _ in range(5):
+        peer.data(bytes(1400))
+    assert pair.network.receive_budget(idle.socket) == 0
+    pair.network.stream_sent(hog.socket, 1000, pair.now)
+    pair._outputs(pair.now)
+    assert _resumed(pair)[3:] == [idle.socket]
+    idle.paused = True
+    pair.wait(5)
+
+    assert pair.network.receive_budget(victim.socket) == 0
+    deadline = pair.network.next_deadline()
+    assert deadline is not None
+    assert deadline <= pair.now
+    pair.wait(0.002)
+    assert _resumed(pair)[4:] == [victim.socket]
 
 
 def test_streams_take_turns() -> None:

@@ -6,7 +6,7 @@ from errno import ECONNRESET
 
 import pytest
 
-from sansnet_core import LinkConfig
+from sansnet_core import Limits, LinkConfig, Reason
 from sansnet_core.testing import ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, read_frame
 
@@ -46,11 +46,14 @@ def test_a_reset_elsewhere_in_the_window_is_challenged(distance: int) -> None:
 
 
 @pytest.mark.parametrize("distance", [-1, -1000, 1 << 30, -(1 << 30)])
-def test_a_reset_outside_the_window_is_ignored(distance: int) -> None:
+@pytest.mark.parametrize("explanation", [b"", b"a" * 10])
+def test_a_reset_outside_the_window_is_ignored(distance: int, explanation: bytes) -> None:
+    """RFC 9293, 3.6.1: the data of a reset explains it."""
     pair, peer = _opened()
     sequence = (peer.sequence + distance) % (1 << 32)
 
-    assert peer.send(RST, sequence=sequence) == []
+    assert peer.send(RST, explanation, sequence=sequence) == []
+    assert pair.network.statistics().drops[Reason.TCP_SEQUENCE] == 1
     _alive(pair, peer)
 
 
@@ -81,9 +84,11 @@ def test_a_guest_that_restarted_gets_a_new_connection() -> None:
 def test_an_ack_of_what_was_never_sent_is_answered_and_its_data_dropped(distance: int) -> None:
     """RFC 9293, 3.10.7.4 and RFC 5961, 5.2."""
     pair, peer = _opened()
-    answers = peer.send(ACK | PSH, b"blind", acknowledgment=(peer.expected + distance) % (1 << 32))
+    for count in (1, 2):  # what brings data is answered at any rate
+        answers = peer.send(ACK | PSH, b"blind", acknowledgment=(peer.expected + distance) % (1 << 32))
+        assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence)]
+        assert pair.network.statistics().drops[Reason.TCP_SEQUENCE] == count
 
-    assert [(one.flags, one.acknowledgment) for one in answers] == [(ACK, peer.sequence)]
     assert not pair.host.stream.received
     _alive(pair, peer)
 
@@ -133,6 +138,32 @@ def test_data_beyond_the_window_is_not_taken() -> None:
 
     assert [(one.flags, one.acknowledgment, one.sack) for one in answers] == [(ACK, peer.sequence, ())]
     _alive(pair, peer)
+
+
+@pytest.mark.parametrize(("distance", "counts"), [(-1, True), (0, True), (1, False), (1000, False)])
+def test_an_acknowledgment_beyond_the_window_does_not_count(distance: int, counts: bool) -> None:
+    """Its sequence number may be at the right edge at most, as in Linux."""
+    pair = Pair(make_config(limits=Limits(tcp_window=4000)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, bytes(1000))
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(sequence=peer.sequence + 4000 + distance)
+
+    assert pair.network.statistics().tcp_held == (0 if counts else 1000)
+    assert pair.network.statistics().drops.get(Reason.TCP_SEQUENCE, 0) == (not counts)
+
+
+@pytest.mark.parametrize("flags", [PSH, FIN])
+def test_a_repeated_segment_without_ack_acknowledges_nothing(flags: int) -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(1000))
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(flags, sequence=peer.sequence - 1000, acknowledgment=peer.expected)
+
+    assert pair.network.statistics().tcp_held == 1000
 
 
 def test_two_sides_that_disagree_do_not_answer_each_other_for_ever() -> None:

@@ -37,6 +37,20 @@ def test_a_window_of_16_mib_is_offered() -> None:
     assert last.window << syn_ack.scale >= (16 << 20) - (1 << syn_ack.scale) - 2920
 
 
+@pytest.mark.parametrize(
+    ("limit", "scale"), [(65_535, 0), (65_536, 1), (100_000, 1), (131_071, 1), (131_072, 2), (4 << 20, 7)]
+)
+def test_the_scale_is_the_smallest_that_fits_and_applies_behind_the_handshake(limit: int, scale: int) -> None:
+    pair = Pair(make_config(limits=Limits(tcp_window=limit)))
+    peer = ManualConnection(pair)
+    syn_ack = peer.open(scale=7)
+    peer.data(bytes(1460))
+    (answer,) = peer.data(bytes(1460))
+
+    assert (syn_ack.scale, syn_ack.window) == (scale, 65_535)
+    assert answer.window == limit - 1460 >> scale
+
+
 @pytest.mark.parametrize("window", [1 << 16, 16 << 20, 1 << 30])
 def test_the_scale_is_never_above_14(window: int) -> None:
     """RFC 7323, 2.3."""

@@ -34,6 +34,13 @@ def test_a_packet_is_read_from_a_view_and_its_addresses_are_bytes() -> None:
     assert type(ip.source) is type(ip.destination) is bytes
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_packet_may_be_empty(padding: int) -> None:
+    head = ipv4.emit_header(HEADER.source, HEADER.destination, UDP, 0, 64, 0, 0, 0)
+    ip, _, _ = ipv4.parse(bytes(14) + head + bytes(padding), 14, 34 + padding)
+    assert (ip.start, ip.end) == (34, 34)
+
+
 def test_the_total_length_trims_padding() -> None:
     frame = bytes(14) + VECTOR + bytes(18)
     ip, _, _ = ipv4.parse(frame, 14, len(frame))

@@ -62,6 +62,12 @@ def test_the_flow_label_changes_nothing() -> None:
     assert ipv6.parse(VECTOR[:1] + b"\xef\xff\xff" + VECTOR[4:], 0, len(VECTOR)) == (HEADER, 0, 0)
 
 
+def test_a_packet_may_be_empty() -> None:
+    head = ipv6.emit_header(SOURCE, DESTINATION, NO_NEXT_HEADER, 0, 64, 0)
+    ip, _, _ = ipv6.parse(bytes(14) + head, 14, 54)
+    assert (ip.start, ip.end) == (54, 54)
+
+
 def test_padding_behind_the_payload_is_trimmed() -> None:
     frame = bytes(14) + VECTOR + bytes(5)
     ip, _, _ = ipv6.parse(frame, 14, len(frame))
@@ -249,3 +255,33 @@ def test_an_option_that_must_be_discarded_or_does_not_fit_is_malformed(data: byt
         ipv6.parse(buf, 0, len(buf))
     assert type(raised.value) is Malformed
     assert raised.value.reason is Reason.IPV6_EXTENSION
+
+
+@pytest.mark.parametrize("before", [0, 14])
+@pytest.mark.parametrize(
+    ("first", "chain", "is_whole"),
+    [
+        (UDP, bytes(8), True),
+        (UDP, bytes(7), False),
+        (TCP, bytes(20), True),
+        (TCP, bytes(19), False),
+        (ICMPV6, bytes(8), True),
+        (ICMPV6, bytes(7), False),
+        (ESP, b"", True),
+        (DESTINATION_OPTIONS, bytes(7), False),
+        (DESTINATION_OPTIONS, options(NO_NEXT_HEADER), True),
+        (DESTINATION_OPTIONS, options(UDP) + bytes(8), True),
+        (DESTINATION_OPTIONS, options(UDP) + bytes(7), False),
+        (DESTINATION_OPTIONS, options(UDP, PADDING + bytes(8)) + bytes(8), True),
+        (DESTINATION_OPTIONS, options(UDP, PADDING + bytes(8)) + bytes(7), False),
+        (DESTINATION_OPTIONS, bytes([NO_NEXT_HEADER, 1]) + PADDING, False),  # longer than the packet
+        (FRAGMENT, bytes([UDP, 5]) + PADDING + bytes(8), True),  # its second byte is no length
+        (FRAGMENT, bytes([UDP, 0]) + PADDING + bytes(7), False),
+        (ROUTING, options(ROUTING) * 7 + options(UDP) + bytes(7), False),
+        (ROUTING, options(ROUTING) * 8, False),
+        (ROUTING, options(ROUTING) * 9, True),  # too many, which is found later
+    ],
+)
+def test_whether_a_first_fragment_has_all_headers(first: int, chain: bytes, is_whole: bool, before: int) -> None:
+    buf = b"\xff" * before + chain + bytes(40)
+    assert ipv6.has_all_headers(buf, first, before, before + len(chain)) is is_whole

@@ -27,6 +27,13 @@ def test_a_datagram_is_written() -> None:
     assert udp.emit(A4, B4, 1000, 53, b"data") == VECTOR
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_datagram_may_be_empty(version: int) -> None:
+    data = udp.emit(*ENDS[version], 1000, 53, b"")
+    assert len(data) == 8
+    assert udp.parse(data, header(UDP, 8, version), True) == udp.UdpHeader(1000, 53, 8, 8)
+
+
 def test_what_the_length_does_not_cover_is_no_data() -> None:
     assert udp.parse(VECTOR + b"more", header(UDP, 16), True).end == 12
 

@@ -41,6 +41,9 @@ class Bindings(Protocol):
     def resolve(self, name: str, done: Callable[[], None]) -> None:
         """Resolve a name; `done` is called once its `hosts` are known, at the latest after a time limit."""
 
+    def forget(self, name: str, done: Callable[[], None]) -> None:
+        """Do not call the `done` of a call of `resolve`: nothing waits for it any more."""
+
     def pin(self, address: bytes) -> None:
         """A flow to an address has opened: the address keeps its names."""
 
@@ -237,10 +240,14 @@ class Targets:
         if self._context.bindings is not None:
             self._context.bindings.pin(remote.address)
 
-    def unpin(self, remote: Endpoint) -> None:
-        """A flow that has called `pin` has ended."""
-        if self._context.bindings is not None:
-            self._context.bindings.unpin(remote.address)
+    def unpin(self, remote: Endpoint, done: Callable[[], None] | None = None) -> None:
+        """A flow that has called `pin` has ended, and with it its wait for `done`, if it has called `wait`."""
+        bindings = self._context.bindings
+        if bindings is not None:
+            if done is not None:
+                for name in bindings.names(remote.address):
+                    bindings.forget(name, done)
+            bindings.unpin(remote.address)
 
     def is_allowed(
         self, protocol: int, remote: Endpoint, host: Endpoint | None, name: str | None, *, via: str | None = None

@@ -111,7 +111,7 @@ class Question(Generic[P]):
         name: the host name that the destination stands for.
         allowed: whether the program has allowed it.
         asked: whether the program is asked now.
-        resolving: whether the name is being resolved now. If neither, it begins to wait with its first packet.
+        resolving: called once the name is resolved, if it is now; else None. If neither, it waits for its first packet.
     """
 
     __slots__ = ("allowed", "asked", "deadline", "flow", "name", "packets", "resolving", "size", "socket")
@@ -123,7 +123,8 @@ class Question(Generic[P]):
         self.packets: deque[P] = deque()
         self.size = 0
         self.name = name
-        self.allowed = self.asked = self.resolving = False
+        self.allowed = self.asked = False
+        self.resolving: Callable[[], None] | None = None
 
 
 class Refusal(NamedTuple):
@@ -244,13 +245,13 @@ class Undecided(Generic[P]):
 
     def _resolve(self, question: Question[P]) -> None:
         """Resolve the name that the destination stands for."""
-        question.resolving = True
-        self._context.targets.wait(question.flow.remote, partial(self._resolved, question))
+        question.resolving = partial(self._resolved, question)
+        self._context.targets.wait(question.flow.remote, question.resolving)
 
     def _resolved(self, question: Question[P]) -> None:
         if not question.resolving or self._questions.get(question.flow.key) is not question:
             return  # it was decided or withdrawn meanwhile
-        question.resolving = False
+        question.resolving = None
         self._proceed(question, self._find(question.flow, allowed=question.allowed), resolved=True)
 
     def _proceed(self, question: Question[P], target: Target | None, *, resolved: bool = False) -> None:
@@ -270,7 +271,7 @@ class Undecided(Generic[P]):
             if not question.resolving:
                 self._resolve(question)
         elif target.judgement.action is Action.ASK and target.reason is None:
-            question.resolving = False
+            question.resolving = None
             if not question.asked:
                 self._ask(question)
         else:
@@ -356,7 +357,7 @@ class Undecided(Generic[P]):
         self._counts[flow.inbound] -= 1
         self._sizes[flow.inbound] -= question.size
         if question.name is not None:
-            self._context.targets.unpin(flow.remote)
+            self._context.targets.unpin(flow.remote, question.resolving)
 
     def abandon(self, owner: object) -> str | None:
         """Give up a flow that waits after an exception in its methods, as text; None if `owner` is none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from math import inf
 from typing import Final
 
@@ -27,6 +28,9 @@ RESOLUTION_DELAY: Final = 0.25
 """Seconds to wait for the addresses of the other family once those of one are known (RFC 8305, 3, which has less, since
 there, addresses that come later are tried too)."""
 
+MAX_NAMES: Final = 64
+"""Most names that one address stands for by answers: each new flow to it may be judged by all of them."""
+
 _TYPES: Final = {4: dns.A, 6: dns.AAAA}
 
 
@@ -40,7 +44,7 @@ class _Resolution:
         self.name = name
         self.types = types
         self.answers: dict[int, Answer] = {}
-        self.waiting: list[Callable[[], None]] = []
+        self.waiting: dict[Callable[[], None], None] = {}
         self.ready = False
         self.deadline = self.queued = inf
         self.ticket = 0
@@ -59,7 +63,7 @@ class _Resolution:
     def expire(self) -> None:
         """The addresses that are known have to do."""
         self.ready = True
-        waiting, self.waiting = self.waiting, []
+        waiting, self.waiting = self.waiting, {}
         for done in waiting:
             done()
 
@@ -150,16 +154,21 @@ class NameBindings:
         """Resolve a name; `done` is called once its `hosts` are known, at the latest after a time limit."""
         resolution = self._resolutions.get(name)
         if resolution is not None and not resolution.ready:
-            resolution.waiting.append(done)
+            resolution.waiting[done] = None
             return
         if resolution is not None:
             done()
             return
         resolution = self._resolutions[name] = _Resolution(self, name, self._types())
-        resolution.waiting.append(done)
+        resolution.waiting[done] = None
         wire = dns_names.from_text(name)
         for type_ in resolution.types:
             self._lookups.look_up(wire, type_, partial(resolution.answered, type_))
+
+    def forget(self, name: str, done: Callable[[], None]) -> None:
+        """Do not call the `done` of a call of `resolve`: nothing waits for it any more."""
+        if name in self._resolutions:
+            self._resolutions[name].waiting.pop(done, None)
 
     def resolved(self, resolution: _Resolution) -> None:
         """All questions of a resolution are answered."""
@@ -178,13 +187,20 @@ class NameBindings:
             names = self._names.setdefault(address, {})
             names.pop(name, None)
             names[name] = None
-        while len(self._learnt) > self.context.config.limits.names:
-            old = next((key for key in self._learnt if key[0] not in self._pins), None)
-            if old is None:
-                old = next(iter(self._learnt))
-            del self._learnt[old], self._names[old[0]][old[1]]
-            if not self._names[old[0]]:
-                del self._names[old[0]]
+            if len(names) > MAX_NAMES:
+                self._unlearn(address, next(iter(names)))
+        excess = len(self._learnt) - self.context.config.limits.names
+        if excess > 0:
+            unused = islice((key for key in self._learnt if key[0] not in self._pins), excess)
+            old = [*unused, *islice(self._learnt, excess)]
+            for key in list(dict.fromkeys(old))[:excess]:
+                self._unlearn(*key)
+
+    def _unlearn(self, address: bytes, name: str) -> None:
+        """An address does not stand for a name any more."""
+        del self._learnt[address, name], self._names[address][name]
+        if not self._names[address]:
+            del self._names[address]
 
     def pin(self, address: bytes) -> None:
         """A flow to an address has opened: the address keeps its names."""

@@ -45,6 +45,9 @@ _BLOCKED: Final = bytes.fromhex("000f0002000f")
 """An option of EDNS: extended error 15, "blocked" (RFC 8914, 4.16)."""
 MAX_QUERY: Final = 4096
 """Bytes of the largest query that is read: a name, and options of EDNS."""
+MAX_QUERY_RECORDS: Final = 8
+"""Most questions and records in a query, which has one question, and records for EDNS and signatures at most. Hundreds
+of long names that are compressed would take a hundred times as long to read."""
 MIN_DATAGRAM: Final = 512
 """Bytes that every client takes (RFC 1035, 4.2.1)."""
 MAX_DATAGRAM: Final = 1232
@@ -142,7 +145,7 @@ class Server:
         try:
             if len(data) > MAX_QUERY:
                 raise Malformed(Reason.DNS_MALFORMED)
-            query = dns.parse(data)
+            query = dns.parse(data, MAX_QUERY_RECORDS)
         except Malformed:
             context.drop_packet(Reason.DNS_MALFORMED, protocol, guest, server)
             identifier = int.from_bytes(data[:2], "big")

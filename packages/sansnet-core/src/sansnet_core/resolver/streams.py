@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 from sansnet_core.context import Context
 from sansnet_core.orders import Buffer, CloseSocket, Endpoint, Order, ResumeStream, SendStream, ShutdownStream, SocketId
 from sansnet_core.proto.tcp.handler import Tcp
+from sansnet_core.proto.tcp.send_buffer import append_chunk
 
 __all__ = ["Reply", "Serve", "Streams"]
 
@@ -29,6 +30,10 @@ IDLE: Final = 20.0
 """Seconds without a question or an answer, after which a connection is ended (RFC 7766, 6.2.3)."""
 MAX_WAITING: Final = 8
 """Most questions of one connection that wait for their answers; more are not read (RFC 7766, 6.2.1.1)."""
+MAX_AT_ONCE: Final = 32
+"""Most messages that are read at once: a frame can have thousands, and all else must not wait for them."""
+PAUSE: Final = 0.001
+"""Seconds until the next ones are read."""
 MAX_UNSENT: Final = 16384
 """Bytes of answers that TCP has not taken, above which no more questions are read."""
 
@@ -103,6 +108,7 @@ class _Connection:
         "_ended",
         "_guest",
         "_guest_ended",
+        "_more",
         "_reading",
         "_remote",
         "_socket",
@@ -126,19 +132,21 @@ class _Connection:
         self._unsent = 0
         self._waiting = 0
         self._ended = self._guest_ended = self._reading = False
+        self._more = False
+        """There may be more messages to read after a pause."""
         self.deadline = self.queued = inf
         self.ticket = 0
         self._touch()
 
     def _touch(self) -> None:
         timers, now = self._streams.context.timers, self._streams.context.now
-        timers.arm(self, now + IDLE)
+        timers.arm(self, now + (PAUSE if self._more else IDLE))
 
     def obey(self, order: Order) -> None:
         """Do what a driver would do."""
         if isinstance(order, SendStream):
             self._touch()
-            self._chunks.append(order.data)
+            append_chunk(self._chunks, order.data)
             self._read()
         elif isinstance(order, ResumeStream):
             self._write()
@@ -150,18 +158,28 @@ class _Connection:
 
     def _read(self) -> None:
         """Begin to answer the questions that have come."""
-        if self._reading:
-            return  # the answer to one came at once
+        if self._reading or self._more:
+            return  # the answer to one came at once, or it is called again
         self._reading = True
+        count = 0
         while self._waiting < MAX_WAITING and self._unsent < MAX_UNSENT:
-            end = 2 + int.from_bytes(self._buffer[:2], "big")
-            if len(self._buffer) >= max(end, 2):
-                message, self._buffer = self._buffer[2:end], self._buffer[end:]
+            size = len(self._buffer)
+            missing = 2 - size if size < 2 else 2 + int.from_bytes(self._buffer[:2], "big") - size
+            if not missing:
+                message, self._buffer = self._buffer[2:], b""
                 self._waiting += 1
                 self._streams.serve(self._guest, self._remote, message, self._reply)
+                count += 1
+                if count == MAX_AT_ONCE:
+                    self._more = True
+                    self._touch()
+                    break
             elif self._chunks:
-                data = self._chunks.popleft()
-                self._buffer += bytes(data)
+                data = memoryview(self._chunks.popleft())
+                if len(data) > missing:
+                    self._chunks.appendleft(data[missing:])
+                    data = data[:missing]
+                self._buffer += data
                 self._streams.tcp.stream_sent(self._socket, len(data))
             else:
                 break
@@ -203,7 +221,12 @@ class _Connection:
         self._streams.forget(self._socket, reset=True)
 
     def expire(self) -> None:
-        """The connection is idle: end it, and reset it if the guest does not end it as well."""
+        """Read more, or the connection is idle: end it, and reset it if the guest does not end it as well."""
+        if self._more:
+            self._more = False
+            self._touch()
+            self._write()
+            return
         if self._ended:
             self.reset()
             return

@@ -168,8 +168,12 @@ class Message(NamedTuple):
     edns: Edns | None = None
 
 
-def parse(message: Buffer) -> Message:
+def parse(message: Buffer, most: int = MAX_RECORDS) -> Message:
     """Read a message with any contents. Bytes after the last record have no effect.
+
+    Args:
+        message: the message.
+        most: questions and records that it may have.
 
     Raises:
         Malformed: it is truncated, a name is too long or compressed in a loop, or there are too many records.
@@ -178,7 +182,7 @@ def parse(message: Buffer) -> Message:
     if len(data) < _HEADER.size:
         _malformed()
     identifier, flags, asked, *counts = _HEADER.unpack_from(data)
-    if asked + sum(counts) > MAX_RECORDS:
+    if asked + sum(counts) > most:
         _malformed()
     position = _HEADER.size
     questions = []

@@ -173,7 +173,7 @@ def has_all_headers(buf: Buffer, protocol: int, start: int, end: int) -> bool:
         start: offset behind the fragment header.
         end: end of the packet.
     """
-    for _ in range(_MAX_EXTENSIONS):
+    for _ in range(_MAX_EXTENSIONS + 1):
         if protocol not in _EXTENSIONS:
             return end - start >= _UPPER_HEADERS.get(protocol, 0)
         if end - start < 8:

@@ -32,13 +32,9 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
     receiver = flow.receiver
     flags = tcp.flags
     size = tcp.end - tcp.start
-    if tcp.sequence != receiver.next or flags & (SYN | RST | FIN) or state is not ESTABLISHED:
-        if not _is_acceptable(flow, tcp, size, buf, now, silence):
-            return
-    elif size and receiver.edge == receiver.next:
-        # A zero-window probe: its acknowledgment counts (RFC 9293, 3.10.7.4), its data does not
-        receiver.acknowledge_now()
-        size = 0
+    is_next = tcp.sequence == receiver.next != receiver.edge and state is ESTABLISHED
+    if not (is_next and not flags & (SYN | RST | FIN)) and not _is_acceptable(flow, tcp, size, buf, now, silence):
+        return
     if not flags & ACK:
         flow.drop(Reason.TCP_SEQUENCE)
         return
@@ -65,7 +61,9 @@ def unreachable(flow: TcpFlow, sequence: int, errno: int) -> None:
 
 
 def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: float, silence: float) -> bool:
-    """Check a segment that is not the next one of an ESTABLISHED connection (RFC 9293, 3.10.7); answer it if required.
+    """Check a segment that is not the next one of an ESTABLISHED connection with an open window; answer it if required.
+
+    See RFC 9293, 3.10.7.
 
     Args:
         flow: the connection.
@@ -103,14 +101,15 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
             _challenge(flow, flags, length, now)
             if state is states.TIME_WAIT and flags & FIN and add(tcp.sequence, length) == receiver.next:
                 flow.start_time_wait()  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
-        # A repeated segment, or one at the edge of a closed window, may carry a new acknowledgment, but nothing else
+        # A repeated segment, or a probe of a closed window, may carry a new acknowledgment, but nothing else. One with
+        # data is no duplicate acknowledgment (RFC 5681, 2 b)
         if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
             flow.drop(Reason.TCP_SEQUENCE)
         elif flags & ACK and state is ESTABLISHED:
             # While the window is closed, Linux probes it by the same segment as for a keepalive
             if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
                 _guest_probed(flow, silence)
-            _acknowledge(flow, tcp, 0, buf, now)
+            _acknowledge(flow, tcp, size, buf, now)
             flow.schedule_flush()
         return False
     if flags & RST and tcp.sequence == receiver.next:
@@ -227,9 +226,9 @@ def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
     receiver = flow.receiver
     room = 0
     if ahead <= 0:
-        room = flow.shared.memory.room_in_order(receiver.unsent) - ahead
+        room = max(flow.shared.memory.room_in_order(receiver.unsent) - ahead, 0)
         if size <= room:
             return size
     flow.drop(Reason.TCP_MEMORY)
     receiver.acknowledge_now()
-    return room if room > -ahead else 0
+    return room

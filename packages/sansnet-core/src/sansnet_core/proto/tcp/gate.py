@@ -11,6 +11,7 @@ from typing import Final
 from sansnet_core.context import Context
 from sansnet_core.inspect import LIMIT, Forbidden, Inspector, make
 from sansnet_core.orders import Buffer, Endpoint
+from sansnet_core.proto.tcp.send_buffer import append_chunk
 from sansnet_core.targets import Target
 from sansnet_core.wire.ip import TCP
 
@@ -59,7 +60,8 @@ class Gate:
         Returns:
             The data that may pass now; None if the connection must end.
         """
-        self._held += data
+        for one in data:
+            append_chunk(self._held, one)
         try:
             passing = self._take(sum(map(self._inspector.feed, data)))
         except Forbidden as forbidden:

@@ -181,7 +181,12 @@ class Tcp:
         flow = self._sockets.get(socket)
         if flow is None:
             return 0
-        return flow.receive_budget() if flow.attempts is None else flow.attempts.budget(socket)
+        if flow.attempts is not None:
+            return flow.attempts.budget(socket)
+        budget = flow.receive_budget()
+        if not budget:
+            self._await_memory()
+        return budget
 
     def endpoints(self, socket: SocketId) -> tuple[Endpoint, Endpoint] | None:
         """See `Network.stream_endpoints`."""
@@ -219,9 +224,9 @@ class Tcp:
 
     def flush(self) -> None:
         """Send the segments that the inputs since the last call require."""
-        if self._shared.memory.waiting:
-            self.context.timers.arm(self, self._shared.memory.resume(self.context.now))
         shared = self._shared
+        if shared.memory.waiting:
+            shared.memory.resume(self.context.now)
         flows, shared.dirty = iter(shared.dirty), []
         try:
             for flow in flows:
@@ -229,9 +234,15 @@ class Tcp:
         except BaseException:
             shared.dirty = [*flows, *shared.dirty]
             raise
+        self._await_memory()
+
+    def _await_memory(self) -> None:
+        """Have `flush` called in time for the streams that wait for memory, also for those that have just begun to."""
+        if self._shared.memory.waiting:
+            self.context.timers.arm(self, self._shared.memory.resume_at())
 
     def expire(self) -> None:
-        """The deadline of `Memory.resume` has passed; `flush` resumes the streams."""
+        """The deadline of `Memory.resume_at` has passed; `flush` resumes the streams."""
 
     def _forget(self, flow: TcpFlow) -> None:
         """Remove a connection that is over on both sides."""

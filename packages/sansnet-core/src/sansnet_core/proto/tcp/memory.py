@@ -116,12 +116,8 @@ class Memory:
             self.waiting.pop(holder, None)
         return min(left, wanted)
 
-    def resume(self, now: float) -> float:
-        """Resume as many streams at the head of the queue as there is room for.
-
-        Returns:
-            When to call again even if nothing happens before; infinity for never.
-        """
+    def resume(self, now: float) -> None:
+        """Resume as many streams at the head of the queue as there is room for."""
         waiting, promised = self.waiting, self.promised
         if now >= self._promised_at + PROMISE:
             promised.clear()
@@ -131,7 +127,11 @@ class Memory:
             holder.schedule_flush()
             promised[holder] = None
             self._promised_at = now
-        return self._promised_at + PROMISE if waiting and promised and left >= self._min_room else inf
+
+    def resume_at(self) -> float:
+        """When to call `resume` again even if nothing happens before; infinity for never."""
+        left = self.limit - self.held + self.beyond
+        return self._promised_at + PROMISE if self.waiting and self.promised and left >= self._min_room else inf
 
     def forget(self, holder: Holder, held: int, queued: int) -> None:
         """Remove a connection that is over. It held `held` bytes, of which `queued` were beyond a gap."""

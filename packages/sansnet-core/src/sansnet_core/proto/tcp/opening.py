@@ -235,7 +235,7 @@ class Opening:
             self.questions.ask(flow, flow.remote, target)
             return
         self.questions.add(flow)
-        context.targets.wait(flow.remote, partial(self._resolved, flow))
+        permission.wait(partial(self._resolved, flow))
 
     def _resolved(self, flow: TcpFlow) -> None:
         """The name of a destination has been resolved, or cannot be."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sansnet_core.addresses import Endpoint
 from sansnet_core.targets import Target, Targets
 
@@ -18,12 +20,13 @@ class Permission:
         elsewhere: the driver has chosen another endpoint of the host for it.
     """
 
-    __slots__ = ("_pinned", "allowed", "asked", "elsewhere", "target")
+    __slots__ = ("_pinned", "_waiting", "allowed", "asked", "elsewhere", "target")
 
     def __init__(self) -> None:
         self.target: Target | None = None
         self.asked = self.allowed = self.elsewhere = False
         self._pinned: tuple[Targets, Endpoint] | None = None
+        self._waiting: Callable[[], None] | None = None
 
     @property
     def name(self) -> str | None:
@@ -66,9 +69,17 @@ class Permission:
         self._pinned = targets, remote
         targets.pin(remote)
 
+    def wait(self, done: Callable[[], None]) -> None:
+        """Have `done` called once the names of the destination, which are kept, are resolved."""
+        assert self._pinned is not None
+        targets, remote = self._pinned
+        self._waiting = done
+        targets.wait(remote, done)
+
     def unpin(self) -> None:
         """The connection is over."""
         if self._pinned is not None:
             targets, remote = self._pinned
             self._pinned = None
-            targets.unpin(remote)
+            targets.unpin(remote, self._waiting)
+            self._waiting = None

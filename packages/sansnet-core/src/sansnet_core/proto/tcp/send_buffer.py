@@ -14,7 +14,7 @@ from typing import Final
 
 from sansnet_core.orders import Buffer
 
-__all__ = ["SendBuffer"]
+__all__ = ["SendBuffer", "append_chunk"]
 
 SMALL: Final = 2048
 """Chunks up to this size are joined by copying: a remote that sends single bytes must not cost an object for each."""
@@ -44,7 +44,7 @@ class SendBuffer:
         self.held += len(data)
         if self._unsent is None:
             self._unsent = deque()
-        _append(self._unsent, data)
+        append_chunk(self._unsent, data)
 
     def next_payload(self, max_size: int) -> Buffer:
         """Move the next bytes, at most `max_size`, from unsent to sent. `unsent` must not be 0."""
@@ -75,7 +75,7 @@ class SendBuffer:
             self._unsent = None
         if self._sent is None:
             self._sent = deque()
-        _append(self._sent, payload)
+        append_chunk(self._sent, payload)
         self.unsent -= size
         return payload
 
@@ -166,7 +166,7 @@ class SendBuffer:
         self._sent = self._unsent = None
 
 
-def _append(chunks: deque[Buffer], data: Buffer) -> None:
+def append_chunk(chunks: deque[Buffer], data: Buffer) -> None:
     """Append data as a chunk, or to the last chunk if both are small."""
     if chunks and len(chunks[-1]) + len(data) <= SMALL:
         chunks[-1] = b"".join((chunks[-1], data))
