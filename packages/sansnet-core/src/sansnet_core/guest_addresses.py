@@ -42,7 +42,7 @@ class GuestAddresses:
 
     def is_located(self, address: bytes) -> bool:
         """Whether it is known where to send packets for an address of the guest."""
-        if self.mac == BROADCAST:  # the guest was not heard yet
+        if self.mac == BROADCAST:  # no frame of the guest has come yet
             return False
         return self.stations.find(address) is not None or address in (self.ipv4, self.ipv6, self.link_local)
 

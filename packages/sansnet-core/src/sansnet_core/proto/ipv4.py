@@ -51,9 +51,10 @@ class Ipv4:
             Malformed: with an IPV4, FRAGMENT or IP reason, or one of the protocol's handler.
         """
         ip, identification, fragment = ipv4.parse(buf, start, limit)
-        # RFC 1122, 3.3.6: most are to the broadcast address of a network that only the guest has
-        if buf[start - 14] & 1 and not self._address_map.is_group(ip.destination):
-            raise Malformed(Reason.IP_BROADCAST)
+        if buf[start - 14] & 1 and not (
+            self._address_map.is_group(ip.destination) or self._is_served(ip, fragment, buf)
+        ):
+            raise Malformed(Reason.IP_BROADCAST)  # RFC 1122, 3.3.6; most are broadcasts of a network of the guest
         if fragment & ipv4.FRAGMENTED:
             key = (ip.source, ip.destination, ip.protocol, identification)
             offset = (fragment & ipv4.OFFSET) << 3
@@ -77,6 +78,13 @@ class Ipv4:
         except Malformed as malformed:
             self._icmp_errors.refuse(malformed.reason, ip, buf)
             raise
+
+    def _is_served(self, ip: IpHeader, fragment: int, buf: Buffer) -> bool:
+        """Whether a packet is a whole datagram to a service of the program: that may be at any broadcast address."""
+        if ip.protocol != UDP or fragment & ipv4.FRAGMENTED or ip.end - ip.start < 8:
+            return False
+        port = int.from_bytes(buf[ip.start + 2 : ip.start + 4], "big")
+        return self._context.services.find(UDP, ip.destination, port, own=False) is not None
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
         """Adopt the source as the guest's address and remember its station, if a guest may use the address."""
