@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from errno import EMSGSIZE
 from itertools import pairwise
@@ -14,9 +15,19 @@ from sansnet_core.orders import ORIGIN_LOCAL, ExtendedError
 from sansnet_core.proto.icmp_errors import for_extended_error
 from sansnet_core.records import replace
 from sansnet_core.testing import GATEWAY, GATEWAY6, SERVER, SERVER6, make_config, read_error
-from sansnet_core.testing.packets import TCP, UDP, Ip, echo_request, fragments, router_solicitation, udp
+from sansnet_core.testing.packets import (
+    TCP,
+    UDP,
+    Ip,
+    echo_request,
+    fragments,
+    neighbor_solicitation,
+    router_solicitation,
+    udp,
+)
 from tests.core.direct import GUEST, GUEST6, Direct
 
+MAC = bytes.fromhex("020000000001")
 ICMPV6, FRAGMENT, ROUTING, DESTINATION_OPTIONS = 58, 44, 43, 60
 MORE = 1
 PING = struct.pack("!BBHHH", 128, 0, 0, 1, 1)
@@ -285,3 +296,20 @@ def test_all_data_of_a_ping_comes_back(destination: bytes) -> None:
     bench.send(echo_request(GUEST if len(destination) == 4 else GUEST6, destination, 7, 9, data))
     [reply] = bench.packets
     assert reply.payload[4:] == bytes((0, 7, 0, 9)) + data
+
+
+@pytest.mark.parametrize(
+    "solicitation", [neighbor_solicitation(GUEST6, GATEWAY6, MAC), router_solicitation(GUEST6, MAC)]
+)
+def test_the_reserved_field_of_a_solicitation_is_ignored(solicitation: Ip) -> None:
+    """RFC 4861, 4.1 and 4.3."""
+    answers = []
+    for reserved in (bytes(4), b"\xff" * 4):
+        bench = Direct(replace(make_config(), router_advertisements=True))
+        bench.wait(100)
+        bench.packets.clear()
+        bench.send(
+            dataclasses.replace(solicitation, payload=solicitation.payload[:4] + reserved + solicitation.payload[8:])
+        )
+        answers.append(bench.packets)
+    assert answers[0] == answers[1] != []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 
 import pytest
 
-from sansnet_core import Limits, Reason
+from sansnet_core import Limits, OpenStream, Reason
 from sansnet_core.testing import (
     OUTSIDER,
     SERVER,
@@ -17,7 +18,9 @@ from sansnet_core.testing import (
     make_config,
 )
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Ip, Segment, icmp
+from tests.core.direct import Direct
 
+ECE, CWR = 0x40, 0x80
 GUEST = GuestStack().ipv4
 MODULUS = 1 << 32
 
@@ -44,6 +47,23 @@ def acknowledged(pair: Pair, peer: ManualConnection, data: bytes) -> Segment:
     answers = [answer for start in range(0, len(data), 1000) for answer in peer.data(data[start : start + 1000])]
     pair.wait(0.01)
     return [*answers, *peer.take()][-1]
+
+
+# RFC 9293: header
+
+
+@pytest.mark.parametrize("bits", [0x0E, 0x01])
+def test_reserved_bits_are_sent_as_0_and_ignored(bits: int) -> None:
+    """3.1. The last one was the nonce sum of RFC 3540."""
+    bench = Direct()
+    syn = Segment(GUEST, 4000, SERVER, 80, 5, 0, SYN).ip()
+    changed = syn.payload[:12] + bytes((syn.payload[12] | bits, SYN | ECE | CWR)) + syn.payload[14:]
+    bench.send(dataclasses.replace(syn, payload=changed))
+    bench.network.stream_connected(bench.one(OpenStream).socket, bench.now)
+    bench.collect()
+    [answer] = bench.packets
+    assert answer.payload[12] & 0x0F == 0
+    assert answer.payload[13] == SYN | ACK
 
 
 # RFC 9293: resets
@@ -499,6 +519,19 @@ def test_three_ranges_make_a_hole_lost_however_small_they_are() -> None:
     assert peer.send(sack=blocks[:2]) == []
     answers = peer.send(sack=blocks)
     assert [one.sequence for one in answers] == [segments[i].sequence for i in (0, 2, 4)]
+
+
+def test_in_a_recovery_every_hole_counts_as_lost() -> None:
+    """4, NextSeg 3: also a hole with a single segment reported beyond it."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    segments = peer.take()
+    begins = [segment.sequence for segment in segments]
+    answers = peer.send(sack=((begins[1], begins[4]),))
+    assert [one.sequence for one in answers] == [begins[0]]
+    answers = peer.send(sack=((begins[5], begins[6]), (begins[1], begins[4])))
+    assert [one.sequence for one in answers] == [begins[4]]
 
 
 @pytest.mark.parametrize("mss", [100, 1460])

@@ -91,7 +91,7 @@ def test_equal_ones_count_once() -> None:
 def test_what_is_kept_of_a_hostile_frame_is_bounded() -> None:
     pair = Pair()
     for _ in range(10):
-        pair.guest.send_frame(bytes(12) + b"\x81\x37" + bytes(1400))
+        pair.guest.send_frame(pair.config.mac + pair.guest.mac + b"\x81\x37" + bytes(1400))
     pair.settle()
     kept = pair.network._context.last_drops[Reason.ETHERNET_TYPE]
     assert len(kept) == KEPT
@@ -156,7 +156,7 @@ def test_what_looks_for_services_that_are_off_is_no_drop(packet: Ip) -> None:
     ("header", "is_routine"),
     [
         ("333300000002 020000000001 86dd", True),
-        ("020000000002 020000000001 86dd", False),
+        ("9a559a559a55 020000000001 86dd", False),
         ("ffffffffffff 020000000001 8137", False),
         ("0180c2000000 020000000001 0026", True),
         ("0180c200000e 020000000001 88cc", True),

@@ -116,8 +116,9 @@ def test_a_solicitation_is_answered_with_an_advertisement(message: Message, opti
         pytest.param(request(dhcp6.REQUEST, *ONE, wants(GUEST6)), (gets(),), id="REQUEST"),
         pytest.param(request(dhcp6.REQUEST, *ONE, wants()), (gets(),), id="REQUEST of any"),
         pytest.param(request(dhcp6.REQUEST, *ONE, wants(OTHER, GUEST6)), (gets(),), id="REQUEST of several"),
+        pytest.param(request(dhcp6.REQUEST, *ONE, wants(OTHER)), (gets(),), id="REQUEST of another one of the /64"),
         pytest.param(
-            request(dhcp6.REQUEST, *ONE, wants(OTHER), wants(id=2)),
+            request(dhcp6.REQUEST, *ONE, wants(FAR), wants(id=2)),
             (refused(dhcp6.NOT_ON_LINK), gets(id=2)),
             id="REQUEST of two, one of them impossible",
         ),
@@ -143,10 +144,25 @@ def test_the_address_is_given(message: Message, options: tuple[Option, ...]) -> 
     ("message", "configuration", "options"),
     [
         pytest.param(
-            request(dhcp6.REQUEST, *ONE, wants(OTHER)), config(), (refused(dhcp6.NOT_ON_LINK),), id="not on this link"
+            request(dhcp6.REQUEST, *ONE, wants(FAR)), config(), (refused(dhcp6.NOT_ON_LINK),), id="not on this link"
+        ),
+        pytest.param(
+            request(dhcp6.REQUEST, *ONE, wants(GUEST6, FAR)),
+            config(),
+            (refused(dhcp6.NOT_ON_LINK),),
+            id="one of two not on this link",
+        ),
+        pytest.param(
+            request(dhcp6.REQUEST, *ONE, wants(GUEST6)), NOWHERE, (refused(dhcp6.NOT_ON_LINK),), id="no link prefix"
         ),
         pytest.param(
             request(dhcp6.REQUEST, *ONE, wants(OTHER, kind=dhcp6.IA_TA)),
+            config(),
+            (refused(dhcp6.NO_ADDRESSES, kind=dhcp6.IA_TA),),
+            id="temporary address of the /64",
+        ),
+        pytest.param(
+            request(dhcp6.REQUEST, *ONE, wants(FAR, kind=dhcp6.IA_TA)),
             config(),
             (refused(dhcp6.NOT_ON_LINK, kind=dhcp6.IA_TA),),
             id="temporary address not on this link",

@@ -33,9 +33,9 @@ class Bench:
 
     def add(
         self, offset: int, more: bool, data: bytes, *, key: int = 0, ttl: int = 64, tos: int = 0
-    ) -> tuple[IpHeader, bytes, bool] | None:
+    ) -> tuple[IpHeader, bytes] | None:
         header = IpHeader(4, bytes([10, 0, 2, 15]), bytes([192, 0, 2, 7]), UDP, ttl, tos, 0, 20, 20 + len(data))
-        return self.reassembly.add(key, header, offset, more, data, to_many=False)
+        return self.reassembly.add(key, header, offset, more, data)
 
     def piece(self, start: int, end: int, *, key: int = 0) -> bytes | None:
         """Add a piece of `DATA`; the payload if that completes it."""

@@ -222,7 +222,7 @@ def test_a_capture_tells_why_packets_were_dropped(link: LinkConfig | None, tmp_p
     session.connections[0].send(b"data" * 100)
     session.drive(lambda: len(session.connections[0].received) == 400)
     head = bytes(12) if session.config.link.vnet_header else b""
-    session.recorded.receive_frames([head + bytes(12) + b"\x08\x00" + bytes(46)], session.now)
+    session.recorded.receive_frames([head + b"\xff" * 6 + bytes(6) + b"\x08\x00" + bytes(46)], session.now)
     session._outputs(session.now)
     session.recorded.record(None)
     replay = Replay(b"".join(session.recording))

@@ -122,7 +122,7 @@ def test_frames_may_be_views(view: type[bytes] | type[memoryview]) -> None:
     bench = direct()
     serve(bench)
     bench.send(datagram())
-    frame = b"\x02" + bytes(5) + bytes.fromhex("020000000001") + b"\x08\x00" + datagram().emit()
+    frame = bench.config.mac + bytes.fromhex("020000000001") + b"\x08\x00" + datagram().emit()
     bench.network.receive_frames([view(frame)], bench.now)
     bench.collect()
     assert [bytes(order.data) for order in bench.take() if isinstance(order, DeliverDatagram)] == [b"hello"] * 2

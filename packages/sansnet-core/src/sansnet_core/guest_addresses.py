@@ -5,6 +5,7 @@ from __future__ import annotations
 from sansnet_core.addresses import is_link_local
 from sansnet_core.config import NetworkConfig
 from sansnet_core.stations import Stations
+from sansnet_core.wire.ethernet import BROADCAST
 
 __all__ = ["GuestAddresses"]
 
@@ -21,7 +22,7 @@ class GuestAddresses:
     __slots__ = ("_learns", "_ours", "ipv4", "ipv6", "link_local", "mac", "stations")
 
     def __init__(self, config: NetworkConfig) -> None:
-        self.mac = config.guest_mac or b"\xff" * 6
+        self.mac = config.guest_mac or BROADCAST
         self.stations = Stations(config.limits.stations)
         self.ipv4 = config.ipv4.address if config.ipv4 else None
         self.ipv6 = config.ipv6.address if config.ipv6 else None
@@ -41,6 +42,8 @@ class GuestAddresses:
 
     def is_located(self, address: bytes) -> bool:
         """Whether it is known where to send packets for an address of the guest."""
+        if self.mac == BROADCAST:  # no frame of the guest has come yet
+            return False
         return self.stations.find(address) is not None or address in (self.ipv4, self.ipv6, self.link_local)
 
     def learn(self, source: bytes) -> None:

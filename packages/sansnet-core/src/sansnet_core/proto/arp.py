@@ -72,8 +72,7 @@ class Arp:
         if context.address_map.is_node(request.sender):
             if request.sender == request.target:
                 context.guest.learn(request.sender)  # an announcement (RFC 5227, 2.3) of a new address
-            if not request.sender_mac[0] & 1:
-                context.guest.learn_station(request.sender, request.sender_mac)
+            context.guest.learn_station(request.sender, request.sender_mac)
         ipv4 = context.config.ipv4
         guest: tuple[bytes | None, ...] = (ipv4.address if ipv4 else None, context.guest.ipv4)
         if context.guest.stations.find(request.target) not in (None, request.sender_mac):

@@ -18,6 +18,7 @@ with UseMulticast if they are for one server, and ignored otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from sansnet_core import addresses
@@ -92,8 +93,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
         if not named:
             return None
         # RFC 8415, 18.3.3: the addresses must fit the link, but this server need not have given them
-        on_link = address is not None and all(one[:8] == address[:8] for one in named)
-        options.append(dhcp6.emit_status(dhcp6.SUCCESS if on_link else dhcp6.NOT_ON_LINK))
+        options.append(dhcp6.emit_status(dhcp6.SUCCESS if _on_link(named, address) else dhcp6.NOT_ON_LINK))
         return Reply(Message(dhcp6.REPLY, request.transaction, tuple(options)), None)
     if kind in (dhcp6.RELEASE, dhcp6.DECLINE):
         options.append(dhcp6.emit_status(dhcp6.SUCCESS))
@@ -143,8 +143,13 @@ def _acceptable(request: Message, server: bytes, associations: list[Association]
 
 
 def _misplaced(kind: int, association: Association, address: bytes | None) -> bool:
-    """Whether the client requests addresses that are not of this link (RFC 8415, 18.3.2)."""
-    return kind == dhcp6.REQUEST and bool(association.addresses) and address not in association.addresses
+    """Whether the client requests an address that is not of this link (RFC 8415, 18.3.2)."""
+    return kind == dhcp6.REQUEST and not _on_link(association.addresses, address)
+
+
+def _on_link(named: Iterable[bytes], address: bytes | None) -> bool:
+    """Whether all addresses are of the prefix of our own address for the guest."""
+    return all(address is not None and one[:8] == address[:8] for one in named)
 
 
 def _holder(kind: int, associations: list[Association], address: bytes | None) -> Association | None:

@@ -30,12 +30,13 @@ class Frames:
         start: bytes before the Ethernet header.
     """
 
-    __slots__ = ("_context", "_ethertypes", "_max_frame_size", "_verify", "start")
+    __slots__ = ("_context", "_ethertypes", "_mac", "_max_frame_size", "_verify", "start")
 
     def __init__(self, context: Context, ethertypes: Mapping[Buffer, Receive]) -> None:
         link = context.config.link
         self._context = context
         self._ethertypes = ethertypes
+        self._mac = context.config.mac
         self._max_frame_size = link.max_frame_size
         self._verify = link.verify_checksums
         self.start = virtio_net.HEADER.size if link.vnet_header else 0
@@ -65,7 +66,11 @@ class Frames:
             header = virtio_net.parse(frame)
             context.gso_size = header.gso_size if header.gso_type == virtio_net.GSO_UDP_L4 else 0
             context.verify = self._verify and not header.flags
-        source = frame[start + 6 : start + 12]
+        destination, source = frame[start : start + 6], frame[start + 6 : start + 12]
+        # A bridge in the guest sends frames between its stations here, too, while it does not know where a station is.
+        # Linux sends to its own address where ARP is switched off.
+        if not (destination == self._mac or destination[0] & 1 or destination == source):
+            raise Malformed(Reason.ETHERNET_DESTINATION)
         if source != context.guest.mac:
             if source[0] & 1:
                 raise Malformed(Reason.ETHERNET_SOURCE)

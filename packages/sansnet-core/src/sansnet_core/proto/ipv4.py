@@ -9,7 +9,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
+from sansnet_core.proto.reassembly import ETHERNET, Reassembly
 from sansnet_core.wire import ipv4
 from sansnet_core.wire.ip import IGMP, UDP, IpHeader
 
@@ -51,19 +51,22 @@ class Ipv4:
             Malformed: with an IPV4, FRAGMENT or IP reason, or one of the protocol's handler.
         """
         ip, identification, fragment = ipv4.parse(buf, start, limit)
+        if buf[start - 14] & 1 and not (
+            self._address_map.is_group(ip.destination) or self._is_served(ip, fragment, buf)
+        ):
+            raise Malformed(Reason.IP_BROADCAST)  # RFC 1122, 3.3.6; most are broadcasts of a network of the guest
         if fragment & ipv4.FRAGMENTED:
             key = (ip.source, ip.destination, ip.protocol, identification)
             offset = (fragment & ipv4.OFFSET) << 3
             data = bytes(buf[ip.start : ip.end])
             more = fragment & ipv4.MORE_FRAGMENTS != 0
-            to_many = bool(buf[start - 14] & 1)
-            whole = self._reassembly.add(key, ip, offset, more, data, to_many=to_many)
+            whole = self._reassembly.add(key, ip, offset, more, data)
             if whole is None:
                 return
-            first, data, to_many = whole
+            first, data = whole
             self._context.gso_size = 0  # it describes only the frame of the last fragment
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
-            buf = (MANY if to_many else ONE) + head + data
+            buf = ETHERNET + head + data
             ip, _, _ = ipv4.parse(buf, 14, len(buf), verify=False)
         if ip.source != self._guest.ipv4 or self._stations.find(ip.source) != self._guest.mac:
             self._learn(ip, buf)
@@ -75,6 +78,13 @@ class Ipv4:
         except Malformed as malformed:
             self._icmp_errors.refuse(malformed.reason, ip, buf)
             raise
+
+    def _is_served(self, ip: IpHeader, fragment: int, buf: Buffer) -> bool:
+        """Whether a packet is a whole datagram to a service of the program: that may be at any broadcast address."""
+        if ip.protocol != UDP or fragment & ipv4.FRAGMENTED or ip.end - ip.start < 8:
+            return False
+        port = int.from_bytes(buf[ip.start + 2 : ip.start + 4], "big")
+        return self._context.services.find(UDP, ip.destination, port, own=False) is not None
 
     def _learn(self, ip: IpHeader, buf: Buffer) -> None:
         """Adopt the source as the guest's address and remember its station, if a guest may use the address."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from sansnet_core.addresses import is_multicast
 from sansnet_core.context import Context
 from sansnet_core.errors import HeaderProblem, Malformed, Reason
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.reassembly import MANY, ONE, Reassembly
+from sansnet_core.proto.reassembly import ETHERNET, Reassembly
 from sansnet_core.wire import icmp6, ipv6
 from sansnet_core.wire.ip import ICMPV6, IpHeader
 
@@ -55,6 +56,8 @@ class Ipv6:
         """
         try:
             ip, identification, fragment = ipv6.parse(buf, start, limit)
+            if buf[start - 14] & 1 and not is_multicast(ip.destination):  # RFC 1122, 3.3.6
+                raise Malformed(Reason.IP_BROADCAST)
             if fragment:
                 whole = self._reassemble(ip, identification, fragment, buf)
                 if whole is None:
@@ -93,13 +96,13 @@ class Ipv6:
         if offset + len(data) > _MAX_PAYLOAD:
             field = ip.start - ipv6.FRAGMENT_HEADER_SIZE + 2 - ip.header
             raise HeaderProblem(Reason.FRAGMENT_MALFORMED, icmp6.ERRONEOUS_HEADER_FIELD, field)
-        whole = self._reassembly.add(key, ip, offset, more, data, to_many=bool(buf[ip.header - 14] & 1))
+        whole = self._reassembly.add(key, ip, offset, more, data)
         if whole is None:
             return None
-        first, data, to_many = whole
+        first, data = whole
         self._context.gso_size = 0  # it describes only the frame of the last fragment
         head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
-        return (MANY if to_many else ONE) + head + data
+        return ETHERNET + head + data
 
     def _learn(self, ip: IpHeader) -> None:
         """Adopt the source as the guest's address and remember its station, if a guest may use the address."""

@@ -19,11 +19,10 @@ from sansnet_core.orders import Endpoint
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire.ip import IpHeader
 
-__all__ = ["MANY", "ONE", "Reassembly"]
+__all__ = ["ETHERNET", "Reassembly"]
 
-ONE: Final = bytes(14)
-MANY: Final = b"\x01" + bytes(13)
-"""Ethernet headers to put before a reassembled datagram: to one node, and to more than one."""
+ETHERNET: Final = bytes(14)
+"""Ethernet header to put before a reassembled datagram."""
 _CONGESTION_EXPERIENCED: Final = 3
 """Value of the two ECN bits of the TOS (RFC 3168, 5)."""
 
@@ -31,7 +30,7 @@ _CONGESTION_EXPERIENCED: Final = 3
 class _Datagram:
     """One datagram in reassembly."""
 
-    __slots__ = ("congestion", "deadline", "first", "highest", "pieces", "size", "spoiled", "to_many", "total")
+    __slots__ = ("congestion", "deadline", "first", "highest", "pieces", "size", "spoiled", "total")
 
     def __init__(self, deadline: float, first: IpHeader) -> None:
         self.deadline = deadline
@@ -44,7 +43,6 @@ class _Datagram:
         """Payload bytes, from the last fragment; None until that arrives."""
         self.congestion = 0
         self.spoiled: Reason | None = None
-        self.to_many = False
 
     def add(self, ip: IpHeader, offset: int, more: bool, data: bytes, max_pieces: int) -> Reason | None:
         """Add a piece; return the reason if it spoils the datagram."""
@@ -90,9 +88,7 @@ class Reassembly:
         self.deadline = self.queued = inf
         self.ticket = 0
 
-    def add(
-        self, key: Hashable, ip: IpHeader, offset: int, more: bool, data: bytes, *, to_many: bool
-    ) -> tuple[IpHeader, bytes, bool] | None:
+    def add(self, key: Hashable, ip: IpHeader, offset: int, more: bool, data: bytes) -> tuple[IpHeader, bytes] | None:
         """Add a fragment.
 
         Args:
@@ -101,11 +97,9 @@ class Reassembly:
             offset: in bytes.
             more: whether more fragments follow.
             data: the fragment's payload.
-            to_many: whether its frame went to more than one node.
 
         Returns:
-            None while the datagram is incomplete. Otherwise the header of its first fragment, the whole payload, and
-            whether one of its frames went to more than one node.
+            None while the datagram is incomplete. Otherwise the header of its first fragment, and the whole payload.
 
         Raises:
             Malformed: with one of the FRAGMENT reasons.
@@ -114,7 +108,6 @@ class Reassembly:
         if not data or (more and len(data) & 7) or offset + len(data) > self._max_payload:
             raise Malformed(Reason.FRAGMENT_MALFORMED)
         datagram = self._datagrams.get(key) or self._open(key, ip)
-        datagram.to_many |= to_many
         if datagram.spoiled is None:
             datagram.spoiled = datagram.add(ip, offset, more, data, self._context.config.limits.reassembly_fragments)
         if datagram.spoiled is not None:
@@ -124,7 +117,7 @@ class Reassembly:
             return None
         del self._datagrams[key]
         first = datagram.first._replace(tos=datagram.first.tos | datagram.congestion)
-        return first, b"".join(datagram.pieces[start] for start in sorted(datagram.pieces)), datagram.to_many
+        return first, b"".join(datagram.pieces[start] for start in sorted(datagram.pieces))
 
     def _open(self, key: Hashable, ip: IpHeader) -> _Datagram:
         context = self._context
@@ -152,5 +145,5 @@ class Reassembly:
             first = datagram.first
             ends = Endpoint._make((first.source, 0)), Endpoint._make((first.destination, 0))
             self._context.drop_packet(reason, first.protocol, *ends)
-            if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces and not datagram.to_many:
+            if reason is Reason.FRAGMENT_TIMEOUT and 0 in datagram.pieces:
                 self._icmp_errors.reassembly_timed_out(datagram.first, datagram.pieces[0])

@@ -26,7 +26,7 @@ class ArpPacket(NamedTuple):
 
     Attributes:
         operation: `REQUEST`, `REPLY`, or another number.
-        sender_mac, target_mac: 6 bytes.
+        sender_mac, target_mac: 6 bytes; the first one is of one station.
         sender, target: 4 bytes.
     """
 
@@ -51,7 +51,7 @@ def parse(buf: Buffer, start: int, limit: int) -> ArpPacket:
     if limit - start < SIZE:
         raise Malformed(Reason.ARP_MALFORMED)
     fields = _PACKET.unpack_from(buf, start)
-    if fields[:4] != _ETHERNET_IPV4:
+    if fields[:4] != _ETHERNET_IPV4 or fields[5][0] & 1:
         raise Malformed(Reason.ARP_MALFORMED)
     return ArpPacket(*fields[4:])
 

@@ -146,7 +146,7 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
     link_address = None
     for kind, data in _options(buf, start, icmp.end):
         if kind == _SOURCE_LINK_ADDRESS:
-            if unspecified:
+            if unspecified or data[0] & 1:  # the answer to a group address would go to all stations
                 raise Malformed(Reason.NDP_MALFORMED)
             link_address = data[:6]
     return Solicitation(target, link_address)

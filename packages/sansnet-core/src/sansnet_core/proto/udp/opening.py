@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
-from sansnet_core.addresses import is_multicast, is_unspecified
+from sansnet_core.addresses import is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, CloseSocket, Endpoint, ExtendedError, SocketId
@@ -112,8 +112,6 @@ class Opening:
             service = self._served.find(*remote)
             if service is not None:
                 return self._served.open(service, guest, remote)
-            if buf[ip.header - 14] & 1 and not is_multicast(ip.destination):
-                raise Malformed(Reason.IP_BROADCAST)  # the broadcast address of a network that only the guest has
             outcome = undecided.judge(new)
         if isinstance(outcome, Admission):
             flow = self._host.open(guest, remote, outcome)
