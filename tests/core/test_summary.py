@@ -65,7 +65,7 @@ def test_frames_of_linux() -> None:
         (frame6(UDP, udp.emit(A6, B6, 5, 6, b"abc")), "IP6 2001:db8::1.5 > 2001:db8::2.6: UDP, length 3"),
         (frame4(UDP, b"\0\5\0\6\0\x0b\1\1abc"), "IP 192.0.2.1.5 > 192.0.2.2.6: UDP, length 3"),  # a wrong checksum
         (
-            frame4(TCP, tcp.emit(A4, A4, 5, 6, 7, 8, tcp.SYN, 9)),  # likewise
+            frame4(TCP, tcp.emit(A4, A4, 5, 6, 7, 8, tcp.SYN, 9)),  # a wrong checksum
             "IP 192.0.2.1.5 > 192.0.2.2.6: Flags [S], seq 7, win 9, length 0",
         ),
         (
