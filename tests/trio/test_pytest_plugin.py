@@ -30,7 +30,7 @@ OWN_PROPERTY = """
 from hypothesis import given, settings
 from sansnet_core.testing.strategies import impairments
 
-@settings(deadline=None, max_examples=3)
+@settings(settings.get_profile("ci"), max_examples=3)
 @given(cable=impairments())
 def test_any_cable(simulated_guest, cable):
     async def check(guest):

@@ -436,15 +436,6 @@ def test_a_datagram_that_is_not_translated_is_dropped_with_its_reason(packet: Ip
     assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
 
 
-def test_a_broadcast_of_a_network_that_only_the_guest_knows_is_dropped() -> None:
-    bench = Bench()
-    ip, buf = header(query(destination=parse("172.16.7.255")))
-    with pytest.raises(Malformed) as caught:
-        bench.udp.receive(ip, b"\xff" * 6 + buf[6:])
-    assert caught.value.reason is Reason.IP_BROADCAST
-    assert bench.orders() == []
-
-
 def test_dhcp_of_a_guest_without_a_server_stays_on_its_segment() -> None:
     bench = Bench()
     handler = Udp(bench.context, bench.icmp_errors, bench.sought.append, {})
