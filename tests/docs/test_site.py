@@ -23,7 +23,7 @@ from sansnet_cli.compat.options import OPTIONS
 from sansnet_cli.dispatch import COMMANDS
 from sansnet_cli.parsers import parsers
 
-pytestmark = pytest.mark.timeout(330)  # the first of these tests builds the site
+pytestmark = pytest.mark.timeout(630)  # the first of these tests builds the site
 
 DOCS: Final = Path("docs")
 PARSERS: Final = parsers()
@@ -38,7 +38,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["sh", "docs/build", str(out)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env={**os.environ, "PYTHON": sys.executable},
         check=False,
     )
