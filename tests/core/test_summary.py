@@ -49,7 +49,7 @@ def test_frames_of_linux() -> None:
             "IPv4 header truncated, or version, header length or total length wrong",
         ),
         (MACS + b"\x88\xcc", "02:00:00:00:00:01 > 9a:55:9a:55:9a:55, ethertype 0x88cc, length 14"),
-        (MACS + ETHERTYPE_ARP, "ARP, ARP packet that is not IPv4 over Ethernet, or truncated"),
+        (MACS + ETHERTYPE_ARP, "ARP, ARP packet that is not IPv4 over Ethernet, or truncated, or from a group address"),
         (frame4(47, bytes(3)), "IP 192.0.2.1 > 192.0.2.2: protocol 47, length 3"),
         (frame4(UDP, bytes(3)), "IP 192.0.2.1 > 192.0.2.2: UDP, UDP header truncated or length wrong"),
         (frame4(TCP, bytes(3)), "IP 192.0.2.1 > 192.0.2.2: TCP, TCP header truncated or data offset wrong"),

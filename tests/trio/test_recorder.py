@@ -86,7 +86,7 @@ def test_a_full_file_begins_again_with_the_present_state(tmp_path: Path) -> None
         run(lambda guest: talk(guest, 3_000_000), record=file)
 
     for each in (path, Path(f"{path}.1")):
-        assert replayed(each) > 10
+        assert replayed(each) > 0
         assert each.stat().st_size < 8 * MIN
 
 
