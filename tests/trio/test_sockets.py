@@ -305,6 +305,19 @@ def test_a_reset_without_a_budget_does_not_spin_and_is_reported_after_the_data()
         assert bench.network.data() == b"held back"
 
 
+def test_a_stream_that_is_over_both_ways_is_read_to_its_end_although_the_budget_grew_before_it_was_resumed() -> None:
+    with accepted() as (bench, remote):
+        bench.order(ShutdownStream(ONE))
+        bench.network.budget = 0
+        remote.sendall(b"held back")
+        remote.close()
+        bench.round()
+        assert bench.network.data() == b""
+        bench.network.budget = 4  # the network is asked for it before it has ordered to resume, and then it does not
+        bench.until("stream_ended")
+        assert bench.network.data() == b"held back"
+
+
 def test_a_stream_that_is_over_both_ways_does_not_spin() -> None:
     with accepted() as (bench, remote):
         bench.order(ShutdownStream(ONE))
