@@ -248,9 +248,7 @@ class Stream:
         if budget <= 0:
             self._stop_reading(flags)
             return
-        if (
-            not self._interest & EPOLLIN
-        ):  # after an event of the end or an error: no order to resume follows
+        if not self._interest & EPOLLIN:  # after an event of the end or an error: no order to resume follows
             self.resume()
         try:
             data = self._socket.recv(budget if budget < _READ_SIZE else _READ_SIZE)
