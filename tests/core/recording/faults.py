@@ -60,11 +60,12 @@ class Injector:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Trace while the block runs."""
+        before = sys.gettrace()  # that of a measurement of the coverage
         sys.settrace(self._called)
         try:
             yield
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
     def _called(self, frame: FrameType, event: str, argument: Any) -> Any:
         file = frame.f_code.co_filename
