@@ -60,7 +60,8 @@ def test_an_exception_at_any_line_costs_at_most_one_flow(name: str) -> None:
             assert failure.entry.startswith(NEEDED), injector.place
             assert not failure.goes_on
         except AssertionError as rejected:  # the strict guest rejects the reset of a handshake that failed half-way
-            assert "not behind the SYN" in str(rejected), injector.place
+            if "not behind the SYN" not in str(rejected):
+                raise
         else:
             check(session, str(injector.place))
 
