@@ -84,7 +84,9 @@ def refusal(*arguments: str) -> str:
 
 def change(data: bytes, before: bytes, after: bytes) -> bytes:
     """A recording with other bytes in one place, and right checksums."""
-    from sansnet_core.recording.format import _BLOCK, crc32  # type: ignore[attr-defined]
+    from binascii import crc32
+
+    from sansnet_core.recording.format import _BLOCK
 
     line, rest = data.split(b"\n", 1)
     blocks = [line + b"\n"]

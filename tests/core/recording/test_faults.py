@@ -62,6 +62,10 @@ def test_an_exception_at_any_line_costs_at_most_one_flow(name: str) -> None:
         except AssertionError as rejected:  # the strict guest rejects the reset of a handshake that failed half-way
             if "not behind the SYN" not in str(rejected):
                 raise
+            (failure,) = session.failures
+            assert failure.goes_on, injector.place
+            assert failure.flow, injector.place
+            assert wrong_accounts(session.recorded) == [], injector.place
         else:
             check(session, str(injector.place))
 
