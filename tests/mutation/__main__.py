@@ -95,11 +95,10 @@ def main() -> int:
 
 def try_all(work: Path, jobs: int) -> None:
     """Try each mutant with the quick tests of what it changes, and those that survive with all."""
-    python = MUTMUT.with_name("python")
-    children = ("--max-children", str(jobs))
-    subprocess.run([python, "-P", ROOT / "tests/mutation/quick.py", "run", *children], cwd=work, check=True)
+    trial = (MUTMUT.with_name("python"), "-P", ROOT / "tests/mutation/trial.py", "--jobs", str(jobs))
+    subprocess.run(trial, cwd=work, check=True)
     if survivors := [name for name, state in results(work) if state == "survived"]:
-        subprocess.run([MUTMUT, "run", *children, *survivors], cwd=work, check=True)
+        subprocess.run([*trial, "--all", *survivors], cwd=work, check=True)
 
 
 def results(work: Path) -> list[tuple[str, str]]:

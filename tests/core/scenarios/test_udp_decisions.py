@@ -13,6 +13,7 @@ from sansnet_core import (
     DecideFlow,
     DeliverDatagram,
     Drop,
+    Dropped,
     Endpoint,
     ExtendedError,
     FlowOpened,
@@ -482,6 +483,7 @@ def test_a_refused_outsider_is_ignored(verdict: Verdict) -> None:
     (notice,) = bench.notices
     assert isinstance(notice, FlowRefused)
     assert (notice.inbound, notice.reason, notice.host) == (True, Reason.REFUSED, OUTSIDER)
+    assert bench.network.statistics().last_drops[Reason.REFUSED] == (Dropped(17, OUTSIDER, Endpoint(GUEST, 53)),)
 
 
 def test_rules_about_outsiders_match_their_address_and_the_guests_port() -> None:
@@ -497,6 +499,7 @@ def test_rules_about_outsiders_match_their_address_and_the_guests_port() -> None
     bench.network.datagram_received(allowed, Endpoint(SERVER, 53), b"x", 0, 60, 0, bench.now)
     bench.collect()
     assert [packet.payload[:4] for packet in bench.packets] == [OUTSIDER.port.to_bytes(2, "big") + b"\0\x35"]
+    assert [notice.rule for notice in bench.notices if isinstance(notice, FlowOpened)] == [str(rules[0])]
     bench.send(datagram())
     assert sent(bench) == [b"hello"]
 
@@ -532,7 +535,7 @@ def test_an_outsider_whom_the_guest_addressed_meanwhile_is_let_in() -> None:
 
 
 def test_an_outsider_stays_admitted_when_the_guest_changes_its_address() -> None:
-    bench = asking()
+    bench = direct(rules=(Rule(action=Action.ASK, label="ask"),))
     forward = bench.network.forward_added(None, 53, bench.now)
     arrive(bench, forward)
     decide(bench, asked(bench), Allow())
@@ -547,6 +550,11 @@ def test_an_outsider_stays_admitted_when_the_guest_changes_its_address() -> None
     bench.wait(2)
     arrive(bench, forward)
     assert [packet.destination for packet in bench.packets if packet.protocol == packets.UDP] == [GUEST, moved]
+    opened = [notice for notice in bench.notices if isinstance(notice, FlowOpened)]
+    assert [(notice.guest, notice.rule) for notice in opened] == [
+        (Endpoint(GUEST, 53), "ask"),
+        (Endpoint(moved, 53), "ask"),
+    ]
 
 
 # unsolicited datagrams
