@@ -24,6 +24,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
 - `plan`: makes a guest's setup from options, one module for each part.
+- `sandbox`, `sandbox.mode`, `sandbox.profiles`: the sandbox, which confines a process for good.
 - `testing`, `testing.pytest_plugin`: a kit for tests, with guests in the same program, and fixtures of pytest.
 - `words`: the words of messages for arguments of this library, which a command replaces by its options.
 

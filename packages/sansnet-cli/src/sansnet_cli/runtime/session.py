@@ -11,6 +11,7 @@ import trio
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
 from sansnet_cli.runtime.audit import INTERVAL, Audit
+from sansnet_cli.runtime.confinement import confine_main
 from sansnet_cli.runtime.control import Control, asks_of
 from sansnet_cli.runtime.following import Changeable, Follower
 from sansnet_trio.decisions import hold_flow
@@ -92,10 +93,13 @@ class Session:
     async def running(self) -> AsyncIterator[trio.Nursery]:
         """Answer the control socket, follow the host and print the counters as long as the block runs.
 
+        The process is confined first; no frame has been served before.
+
         Yields a nursery for other tasks of the command. They are cancelled at the end of the block. A single
         exception leaves the block itself, and not a group of it.
         """
         error: BaseException | None = None
+        confine_main(self.options, controlled=self._control.is_on)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._control.run)

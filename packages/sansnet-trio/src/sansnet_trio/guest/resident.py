@@ -27,6 +27,8 @@ from sansnet_trio.guest.live_change import TIMEOUT, GuestChange
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import InterfaceAddress, Route
 from sansnet_trio.linux.privileges import CAP_NET_ADMIN
+from sansnet_trio.sandbox import chosen, confine
+from sansnet_trio.sandbox.profiles import RESIDENT
 
 __all__ = ["request_change", "serve_changes"]
 
@@ -115,6 +117,7 @@ def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[
     helper_process.keep_only(channel.fileno(), {CAP_NET_ADMIN})
     if is_orphan():
         return
+    confine(RESIDENT, chosen())
     with channel.makefile("rb") as lines:
         while line := lines.readline(_MAX_LINE):
             channel.sendall(json.dumps(_answer(_decoded(json.loads(line), plan))).encode() + b"\n")
