@@ -36,7 +36,7 @@ class Broker(Uncopyable):
     """A broker, from now on until it is closed. The process must have only one thread.
 
     Args:
-        duties: what it does.
+        duties: its duties.
 
     Raises:
         OSError: no process can be started, or no descriptor is left.

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
+from sansnet_core import SansnetError
+
 __all__ = ["Finished", "Job", "run_jobs"]
 
 
-class Finished(Exception):
+class Finished(SansnetError):
     """Raised by a job when the process should end, because the serving process has ended."""
 
 

@@ -41,7 +41,7 @@ class WatchedHost(NamedTuple):
 
 
 class Duties(NamedTuple):
-    """What a broker does.
+    """The duties of a broker.
 
     Attributes:
         host: the host's network, if a guest's follows it.

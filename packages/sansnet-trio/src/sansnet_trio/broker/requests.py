@@ -33,7 +33,7 @@ _PER_RUN: Final = 4
 
 
 class Request(IntEnum):
-    """What the serving process may ask for."""
+    """A request that the serving process may make."""
 
     NEXT_RECORDING = 1
     """The next file of the recording; the present one gets another name."""
