@@ -108,6 +108,10 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
     "a recording; not in the originals": (
         Option("record", "", "FILE", "record to FILE for `sansnet replay`; default: $SANSNET_RECORD", added=True),
     ),
+    "the sandbox; not in the originals": (
+        Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or off", added=True),
+        Option("no-sandbox", text="the same as --sandbox off", added=True),
+    ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),
         Option("no-udp", text="do not translate UDP"),
