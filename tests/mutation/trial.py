@@ -125,10 +125,10 @@ class Trials:
             state().tests_by_mangled_function_name.get(function, ()),
             key=lambda one: (-killers[one], -others[one], not one.startswith(UNITS), durations.get(one, 0.0)),
         ):
-            total += durations.get(test, 0.0)
-            if chosen and total > self.seconds:
-                break
-            chosen.append(test)
+            duration = durations.get(test, 0.0)
+            if total + duration <= self.seconds:
+                total += duration
+                chosen.append(test)
         return chosen
 
     def _try(self, name: str, tests: list[pytest.Item], progress: mmap.mmap) -> None:
@@ -163,8 +163,9 @@ class Trials:
         if code == KILLED:
             function = mutmut.mangled_name_from_mutant_name(name)
             killer = tests[int.from_bytes(progress[:4], "big")].nodeid
-            self.killers[function][killer] += 1
-            self.killers[function.rpartition(".")[0]][killer] += 1
+            if state().duration_by_test.get(killer, 0.0) < self.seconds / 10:
+                self.killers[function][killer] += 1
+                self.killers[function.rpartition(".")[0]][killer] += 1
         data.exit_code_by_key[name] = code if code >= 0 else TIMEOUT if code == -signal.SIGVTALRM else KILLED
 
     def _save(self) -> None:

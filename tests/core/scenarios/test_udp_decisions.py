@@ -116,6 +116,15 @@ def test_what_waits_is_sent_as_it_came() -> None:
     assert order == SendDatagram(order.socket, TO, b"1", 0, 3, 0xB8, False, None)
 
 
+def test_a_datagram_that_may_be_fragmented_stays_so_while_it_waits() -> None:
+    bench = asking()
+    for fragment in (0x4000, 0):
+        packet = datagram(b"x")
+        bench.send(Ip(packet.source, packet.destination, packet.protocol, packet.payload, fragment=fragment))
+    decide(bench, asked(bench), Allow())
+    assert [order.may_fragment for order in bench.take() if isinstance(order, SendDatagram)] == [False, True]
+
+
 def replace_packet(packet: Ip, *, ttl: int, tos: int) -> Ip:
     return Ip(packet.source, packet.destination, packet.protocol, packet.payload, ttl, tos)
 
@@ -534,6 +543,19 @@ def test_an_outsider_whom_the_guest_addressed_meanwhile_is_let_in() -> None:
     assert len(bench.network.flows()) == 1
 
 
+def test_an_outsider_whom_the_guest_addressed_from_a_socket_of_its_own_meanwhile_is_dropped() -> None:
+    bench = direct(rules=(Rule(action=Action.ASK, inbound=True),))
+    forward = bench.network.forward_added(None, 53, bench.now)
+    arrive(bench, forward)
+    question = asked(bench)
+    bench.send(udp(GUEST, 53, *OUTSIDER, b"hello"))
+    bench.take()
+    decide(bench, question, Allow())
+    assert bench.packets == []
+    collided = Dropped(17, OUTSIDER, Endpoint(GUEST, 53))
+    assert bench.network.statistics().last_drops == {Reason.INBOUND_COLLISION: (collided,)}
+
+
 def test_an_outsider_stays_admitted_when_the_guest_changes_its_address() -> None:
     bench = direct(rules=(Rule(action=Action.ASK, label="ask"),))
     forward = bench.network.forward_added(None, 53, bench.now)
@@ -672,6 +694,7 @@ def test_a_flow_that_began_from_the_other_side_meanwhile_gets_what_waits(begin: 
         arrive(bench, end, b"news")
     for verdict in (Serve(), Allow()):
         decide(bench, question, verdict)
+    assert CloseSocket(question.socket) in bench.orders
     orders = [order for order in bench.take() if not isinstance(order, CloseSocket)]
     assert [
         (order.socket, bytes(order.data)) for order in orders if isinstance(order, SendDatagram | DeliverDatagram)
