@@ -59,7 +59,7 @@ def known() -> dict[Mutant, str]:
 
 
 def is_default(mutant: Mutant) -> bool:
-    """Whether a change leaves out a byte order that is the default one: `int.to_bytes` and `from_bytes` are big-endian."""
+    """Whether a change leaves out the byte order "big", which is the default of `int.to_bytes` and `int.from_bytes`."""
     before = mutant.before
     orders = (place.span() for place in re.finditer('"big"', before))
     return any(before[:start] + before[end:] == mutant.after for start, end in orders)
