@@ -95,7 +95,7 @@ def test_too_many_questions() -> None:
 def test_too_many_connections_that_wait_for_names() -> None:
     bench, _ = named(ALLOW, limits=Limits(undecided_flows=1))
     TcpGuest(bench).syn()
-    assert refused(bench, LEASE, port=40001) == notice(0, Reason.NAME_LIMIT, LEASE, port=40001)
+    assert refused(bench, LEASE, port=40001) == notice(0, Reason.NAME_LIMIT, LEASE, name=NAME, port=40001)
 
 
 def test_no_verdict_in_time() -> None:
@@ -109,8 +109,9 @@ def test_no_address_of_the_name_in_time() -> None:
     bench, bindings = named(ALLOW, limits=Limits(decision_time=4))
     TcpGuest(bench, LEASE).syn()
     assert bindings.asked == [NAME]
+    assert [(report.state, report.name) for report in bench.network.flows()] == [("UNDECIDED", NAME)]
     bench.wait(4.1)
-    assert last(bench) == notice(EHOSTUNREACH, Reason.NAME_UNRESOLVED, LEASE, time=1004.0)
+    assert last(bench) == notice(EHOSTUNREACH, Reason.NAME_UNRESOLVED, LEASE, name=NAME, time=1004.0)
     assert bindings.pins == {}
 
 
