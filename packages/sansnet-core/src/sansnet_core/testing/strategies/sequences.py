@@ -50,6 +50,7 @@ def one_of(
 @st.composite
 def sequences(
     draw: st.DrawFn,
+    /,
     frames: st.SearchStrategy[bytes] | None = None,
     kinds: Sequence[type[Operation]] = OPERATIONS,
     most: int = 60,
