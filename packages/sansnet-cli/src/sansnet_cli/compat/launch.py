@@ -205,8 +205,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps
 
     namespace = find_namespace(options)
     changes_user = steps.identity is not None
-    stays = needs_resident(options, namespace, changes_user=changes_user)
-    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=stays) as guest:
+    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=needs_resident(options)) as guest:
         from sansnet_cli.attach.start import start as start_attached
 
         def ready(setup: Setup) -> None:

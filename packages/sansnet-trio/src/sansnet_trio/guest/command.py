@@ -71,6 +71,7 @@ class CommandGuest(Uncopyable, Generic[T]):
     Attributes:
         pid: process id of the command.
         host_changes: a socket from `rtnetlink.subscribe`, made before the host was read.
+        agents: the socket agents; None before `ready`.
     """
 
     def __init__(self, pid: int, channel: Channel, host_changes: socket.socket) -> None:
@@ -82,7 +83,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         self._status: int | None = None
         self._namespace: remaining.NetworkNamespace | None = None
         self._reserve: Reserve | None = None
-        self._agents: SocketAgents | None = None
+        self.agents: SocketAgents | None = None
         self._files: dict[str, int] = {}
         """Descriptors of the guest's own files, by path."""
         self._live: LiveGuest | None = None
@@ -173,7 +174,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         """Answer the child's first message."""
         try:
             _, self._directory = self._channel.receive_with_descriptor()
-            self._agents = SocketAgents(partial(_join, self._directory), (self._directory,))
+            self.agents = SocketAgents(partial(_join, self._directory), (self._directory,))
             map_identity(self._directory)
             self._channel.send("mapped")
         except EOFError:
@@ -298,8 +299,8 @@ class CommandGuest(Uncopyable, Generic[T]):
     def _living_agents(self) -> SocketAgents:
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
-        assert self._agents is not None
-        return self._agents
+        assert self.agents is not None
+        return self.agents
 
     @property
     def directory(self) -> str:
@@ -336,8 +337,8 @@ class CommandGuest(Uncopyable, Generic[T]):
                 remaining.kill_remaining(self._namespace)
 
     def _close_agents(self) -> None:
-        if self._agents is not None:
-            self._agents.close()
+        if self.agents is not None:
+            self.agents.close()
 
     def close(self) -> None:
         """Kill the command and the processes that it left, and close all descriptors. A second call does nothing."""
