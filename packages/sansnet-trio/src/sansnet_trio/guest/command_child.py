@@ -1,8 +1,8 @@
 """The child that becomes a guest's command, and its parent, the reaper. See `CommandGuest` and `Reaper`.
 
-Theory of operation. The first child enters a new user namespace and a new PID namespace. Only a process that it forks is
-in the latter: process 1, the reaper, which has the same parent as the first child. The first child ends, and the reaper
-forks the second child, which makes the guest and becomes the command:
+Theory of operation. The first child enters a new user namespace and a new PID namespace. Only a process that it forks
+is in the latter: process 1, the reaper. It has the same parent as the first child, which ends then. The reaper forks
+the second child, which makes the guest and becomes the command:
 
     parent                  first child             reaper                  second child
     start ----------------> new namespaces
@@ -114,7 +114,7 @@ def become(
     command = os.fork()
     if command:
         channel.close()
-        become_reaper(ours, command, alone=alone)
+        become_reaper(ours, command, alone=alone, users=user[0] == 0)
     ours.close()
     syscalls.allow_dump()  # so that the parent may map the user
     syscalls.set_parent_death_signal(signal.SIGKILL)

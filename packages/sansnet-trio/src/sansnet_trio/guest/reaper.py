@@ -1,4 +1,4 @@
-"""The parent of a guest's processes: process 1 of its PID namespace, or a process that adopts orphans; and a handle of it.
+"""The reaper, the parent of a guest's processes: process 1 of its PID namespace, or a process that adopts orphans.
 
 Theory of operation. The reaper is the parent of the command, and becomes that of all processes that the command leaves.
 It reaps them, and reports how the command stops, continues and ends. It ends the others when it is asked to, and when
@@ -11,11 +11,11 @@ our process has ended, however that happened.
     end ----------------------------> SIGTERM and SIGCONT to all others; after 0.5 s end
     close the socket ---------------> end
 
-With a PID namespace, the kernel kills all its processes when the reaper ends, and no process inside can kill, stop or
-trace the reaper. Without one, it kills its descendants, which it finds in /proc. Its memory is a copy of ours; it is not
-dumpable, so the guest cannot read that. It keeps one descriptor, and CAP_KILL in the guest's user namespace, since a
-command of root may have left processes of other users. It stays in our session and process group: otherwise the
-command's group would be an orphaned one, which a terminal cannot stop.
+With a PID namespace, the kernel kills all its processes when the reaper ends, and none of them can kill, stop or trace
+the reaper. Without one, it kills its descendants, which it finds in /proc. Its memory is a copy of ours; it is not
+dumpable, so the guest cannot read that. It keeps one descriptor; and that of root's guest keeps CAP_KILL in the guest's
+user namespace, since the command may leave processes of other users. It stays in our session and process group:
+otherwise the command's group would be an orphaned one, which a terminal cannot stop.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class Reaper(Uncopyable):
 # the reaper's part
 
 
-def become_reaper(channel: socket.socket, command: int, *, alone: bool) -> NoReturn:
+def become_reaper(channel: socket.socket, command: int, *, alone: bool, users: bool) -> NoReturn:
     """Run the reaper until the other end of the channel is closed, or it is asked to end.
 
     All signals must be blocked. Without a PID namespace, this process must adopt orphans already.
@@ -191,6 +191,7 @@ def become_reaper(channel: socket.socket, command: int, *, alone: bool) -> NoRet
         channel: the reaper's end of the socket.
         command: process id of the command.
         alone: whether this is process 1 of a PID namespace.
+        users: whether processes of the guest may have other users than this one.
     """
     try:
         gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
@@ -198,7 +199,7 @@ def become_reaper(channel: socket.socket, command: int, *, alone: bool) -> NoRet
         os.chdir("/")
         syscalls.set_name(_NAME)
         _forget_arguments()
-        helper_process.keep_only(channel.fileno(), {CAP_KILL})
+        helper_process.keep_only(channel.fileno(), {CAP_KILL} if users else ())
         if not alone:
             syscalls.set_parent_death_signal(0)  # to end the guest's processes then
         _Reaping(channel, command, _Namespace() if alone else _Descendants()).run()

@@ -202,7 +202,7 @@ def set_name(name: str) -> None:
 
 
 def set_parent_death_signal(number: int) -> None:
-    """Receive a signal when the thread of the parent that forked this process ends (PR_SET_PDEATHSIG). 0 undoes that."""
+    """Receive a signal when the thread of the parent that forked us ends (PR_SET_PDEATHSIG); 0 undoes that."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_PDEATHSIG), ctypes.c_ulong(number)))
 
 
