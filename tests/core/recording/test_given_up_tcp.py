@@ -26,6 +26,7 @@ from sansnet_core.testing.packets import RST
 from tests.core.direct import GUEST, Direct
 from tests.core.named import LEASE, NAME, PUBLIC, PUBLIC6, PUBLIC_B, TcpGuest, named
 from tests.core.recording.accounts import accounts, wrong_accounts
+from tests.core.recording.sessions import begun as begun_session
 
 FROM = Endpoint(GUEST, 40000)
 TO = Endpoint(PUBLIC, 5432)
@@ -192,6 +193,24 @@ def test_all_sums_are_computed_again() -> None:
     assert accounts(bench.network) == right
 
 
+def test_the_sums_are_right_without_mistakes_too() -> None:
+    bench, guest, _ = begun()
+    for port in (40001, 40002, 40003):
+        TcpGuest(bench, PUBLIC, source_port=port).syn()
+    for _ in range(2):
+        assert bench.network.stream_accepted(OUTSIDER, None, 80 + len(flows(bench)), bench.now) is not None
+    assert accounts(bench.network)["tcp pending"] == [3, 2]
+    bench.network.stream_failed(SocketId(2), ECONNABORTED, None, bench.now)
+    bench.network.stream_failed(SocketId(5), ECONNABORTED, None, bench.now)
+    bench.network.stream_connected(SocketId(3), bench.now)
+    bench.network.stream_ended(SocketId(1), bench.now)
+    bench.collect()
+    guest.seen += 1
+    guest.fin()
+    assert accounts(bench.network)["tcp pending"] == [2, 1]
+    assert wrong_accounts(bench.network) == []
+
+
 def test_other_connections_go_on() -> None:
     pair = Pair(make_config(), HostScript(echo=True))
     first, _ = pair.established()
@@ -203,3 +222,21 @@ def test_other_connections_go_on() -> None:
     second.send(b"hello")
     pair.drive(lambda: bytes(second.received) == b"hello")
     assert first.reset
+
+
+def test_connections_behind_one_whose_output_fails_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = TcpFlow.flush
+
+    def mistaken(flow: TcpFlow) -> None:
+        if flow.socket == 2 and flow.sender.buffer.unsent:
+            raise ZeroDivisionError
+        right(flow)
+
+    monkeypatch.setattr(TcpFlow, "flush", mistaken)
+    session = begun_session(connections=3)
+    for connection in session.connections:
+        connection.send(b"hello")
+    session.settle()
+    assert [bytes(connection.received) for connection in session.connections] == [b"hello", b"", b"hello"]
+    assert [connection.reset for connection in session.connections] == [False, True, False]
+    assert len(session.failures) == 1
