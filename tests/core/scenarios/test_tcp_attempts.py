@@ -227,6 +227,7 @@ def icmp(errno: int) -> ExtendedError:
         ([EHOSTUNREACH, ECONNREFUSED, EHOSTUNREACH], ECONNREFUSED),
         ([ENETUNREACH, ENETUNREACH], ENETUNREACH),
         ([EMFILE, ENETUNREACH], EMFILE),
+        ([ENETUNREACH, EMFILE], EMFILE),
         ([EHOSTUNREACH, EACCES], EHOSTUNREACH),
     ],
 )
@@ -315,6 +316,15 @@ def test_attempts_that_new_rules_close_are_aborted_and_the_next_one_begins() -> 
     assert wrong_accounts(bench.network) == []
     connect(bench, third.socket)
     assert wrong_accounts(bench.network) == []
+
+
+def test_an_endpoint_that_new_rules_close_is_not_tried_next() -> None:
+    bench, _ = connecting(PUBLIC6, PUBLIC, PUBLIC_B6)
+    bench.take()
+    refuse = Rule(action=Action.REFUSE, destinations=(PUBLIC,))
+    bench.network.reconfigure(replace(bench.config, rules=(refuse, RULE)), bench.now)
+    bench.wait(3 * DELAY)
+    assert remotes(bench) == [PUBLIC_B6]
 
 
 # proxies

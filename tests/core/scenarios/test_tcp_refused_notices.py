@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPERM
 
@@ -79,6 +80,8 @@ def test_the_router_answers_each_syn_of_a_refused_connection(asks: bool) -> None
         bench.collect()
     guest.syn()
     assert [(packet.source, packet.payload[:2]) for packet in bench.packets] == [(GATEWAY, b"\3\x0d")] * 2
+    quoted = bench.packets[0].payload[8 + 20 :]
+    assert struct.unpack("!HHIIBB", quoted[:14]) == (40000, 5432, 1000, 0, 5 << 4, SYN)
 
 
 @pytest.mark.parametrize("limits", [Limits(tcp_flows=1), Limits(tcp_pending=1)])
