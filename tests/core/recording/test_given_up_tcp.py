@@ -14,8 +14,10 @@ from sansnet_core import (
     Endpoint,
     FlowClosed,
     FlowRefused,
+    Limits,
     OpenStream,
     Reason,
+    Refuse,
     SocketId,
 )
 from sansnet_core.dropped import Dropped
@@ -100,6 +102,39 @@ def test_a_question_is_withdrawn() -> None:
     give_up(bench, flow)
     assert bench.take() == [CloseSocket(question.socket, True, ECONNABORTED)]
     assert_nothing_left(bench)
+
+
+def test_a_question_about_a_connection_that_is_gone_already_is_forgotten() -> None:
+    bench, _, flow = begun(connected=False, default_action=Action.ASK)
+    flow.lifecycle = ("GONE", "GONE", *flow.lifecycle[2:])
+    give_up(bench, flow)
+    inside: Any = bench.network
+    assert inside._tcp.opening.questions.undecided() == []
+    assert_nothing_left(bench)
+
+
+@pytest.mark.parametrize("waited", [0.0, 3.9])
+def test_a_question_ends_in_time_also_if_its_deadline_was_lost_or_is_set_again(waited: float) -> None:
+    bench, _, _ = begun(connected=False, default_action=Action.ASK, limits=Limits(decision_time=4))
+    bench.wait(waited)
+    inside: Any = bench.network
+    if not waited:
+        bench.network._context.timers.forget(inside._tcp.opening.questions)
+    inside._tcp.recount()
+    bench.wait(4.05 - waited)
+    assert bench.network.flows() == []
+
+
+def test_a_refusal_is_forgotten_also_if_its_deadline_was_lost() -> None:
+    bench, _, _ = begun(connected=False, default_action=Action.ASK)
+    bench.network.flow_decided(SocketId(1), Refuse(), bench.now)
+    inside: Any = bench.network
+    questions = inside._tcp.opening.questions
+    assert len(questions._refusals) == 1
+    bench.network._context.timers.forget(questions)
+    inside._tcp.recount()
+    bench.wait(200)
+    assert questions._refusals == {}
 
 
 def test_a_connection_that_is_over_for_the_host_has_no_socket_to_close() -> None:
