@@ -57,6 +57,7 @@ def records_are_as_declared() -> Generator[None]:
     @wraps(drop_packet)
     def checked_drop(self: Context, *dropped: Any) -> None:
         assert_declared(Dropped(*dropped[1:]))
+        assert dropped[1] is not None, "there is a packet"
         drop_packet(self, *dropped)
 
     with pytest.MonkeyPatch.context() as patch:

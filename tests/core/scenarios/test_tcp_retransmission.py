@@ -355,6 +355,22 @@ def test_an_answer_of_the_host_carries_the_acknowledgment() -> None:
     assert [(answer.payload, answer.acknowledgment) for answer in answers] == [(b"ping", peer.sequence)]
 
 
+def test_an_answer_carries_an_acknowledgment_that_is_due_at_once() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    peer.data(b"question")
+    peer.take()
+    again = peer.segment(ACK | PSH, b"question", sequence=peer.sequence - 8)
+    pair.network.receive_frames([pair.guest._ethernet(again.ip())], pair.now)
+    pair.network.stream_received(pair.host.stream.socket, b"answer", pair.now)
+    pair._outputs(pair.now)
+    pair.settle()
+
+    (segment,) = peer.take()
+    assert (segment.payload, segment.acknowledgment) == (b"answer", peer.sequence)
+
+
 def test_a_lost_fin_is_sent_again() -> None:
     pair, peer = _opened()
     pair.host.end(pair.host.stream)
