@@ -218,7 +218,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps
 
 def _run(options: RunOptions, capture: BinaryIO | None) -> int:
     """Run a command in a namespace of its own, until the command ends."""
-    with CommandGuest.fork(options.command, partial(_prepare, options)) as guest:
+    with CommandGuest.fork(options.command, partial(_prepare, options), host_processes=options.host_processes) as guest:
         from sansnet_cli.run.start import start as start_command
 
         return start_command(guest, options, capture)
