@@ -21,7 +21,7 @@ from sansnet_trio.guest.live_change import LiveGuest
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.hostinfo import HostInfo
-from sansnet_trio.linux import own_names, privileges
+from sansnet_trio.linux import own_names, privileges, syscalls
 from sansnet_trio.plan.options import NetworkOptions
 from sansnet_trio.sandbox import chosen, confine
 from sansnet_trio.sandbox.profiles import BROKER
@@ -29,6 +29,7 @@ from sansnet_trio.sandbox.profiles import BROKER
 __all__ = ["Channels", "Duties", "WatchedHost", "fork"]
 
 _STREAMS: Final = (0, 1, 2)
+_NAME: Final = "sansnet-broker"
 
 
 class WatchedHost(NamedTuple):
@@ -108,6 +109,7 @@ def _become(duties: Duties, ours: Channels, theirs: Channels) -> None:
         ours.close()
         gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
         names = own_names.take()
+        syscalls.set_name(_NAME)
         helper_process.detach()
         privileges.renounce()
         _close_others(_needed(duties, theirs))
