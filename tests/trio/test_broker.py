@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trio
 
-from sansnet_trio.broker.agents import agent_handlers, start_by
+from sansnet_trio.broker.agents import start_by
 from sansnet_trio.broker.client import Broker
 from sansnet_trio.broker.files import BrokeredFailureFiles, failure_handlers, next_recording, recording_handlers
 from sansnet_trio.broker.news import HostChanged, Trouble
@@ -101,7 +101,7 @@ def test_it_has_no_privileges_and_only_the_descriptors_that_it_needs(tmp_path: P
             assert os.getsid(pid) == pid
             assert os.readlink(f"/proc/{pid}/cwd") == "/"
 
-        with_broker(Duties(descriptors=()), check)
+        with_broker(Duties(), check)
         assert not secret.closed
 
 
@@ -245,7 +245,7 @@ def test_it_removes_them_even_if_we_are_killed(tmp_path: Path) -> None:
             os.close(reader)
             with own_names.temporary_directory(str(tmp_path)) as directory:
                 made = UnixSocket(f"{directory}/socket")
-                in_trio(lambda: (Broker(Duties()), os.write(writer, b"+"), time.sleep(60), made))
+                in_trio(lambda: (Broker(Duties()), made, os.write(writer, b"+"), signal.pause()))
         finally:
             os._exit(1)
     os.close(writer)
@@ -371,7 +371,8 @@ def test_it_starts_agents_and_there_is_one_at_a_time() -> None:
             agents.socket(socket.AF_INET, socket.SOCK_STREAM).close()
             [first] = children_of(pid_of(broker))
             os.kill(first, signal.SIGKILL)
-            assert eventually(lambda: _makes(agents) and first not in children_of(pid_of(broker)))
+            assert eventually(lambda: not Path(f"/proc/{first}").exists())  # it is reaped at once
+            assert eventually(lambda: _makes(agents) and bool(children_of(pid_of(broker))))
             assert len(children_of(pid_of(broker))) == 1
             for _ in range(20):
                 answer = broker.ask(Request.SOCKET_AGENT, SOON)
@@ -379,7 +380,7 @@ def test_it_starts_agents_and_there_is_one_at_a_time() -> None:
                 for descriptor in answer.descriptors:
                     os.close(descriptor)
 
-    with_broker(Duties(handlers=agent_handlers(agents)), check)
+    with_broker(Duties(agents=agents), check)
 
 
 def _makes(agents: SocketAgents) -> bool:
