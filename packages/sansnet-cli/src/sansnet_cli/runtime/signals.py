@@ -18,6 +18,7 @@ import signal
 import struct
 from typing import Final, Protocol
 
+from sansnet_cli.process import terminal
 from sansnet_trio.linux import syscalls
 
 __all__ = ["CommandSignals"]
@@ -87,14 +88,6 @@ def _follow(child: Child) -> None:
         if os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG) is None:
             return
         group = os.getpgid(child.pid)
-        if group != os.getpgrp() and _has_terminal():
+        if group != os.getpgrp() and terminal.foreground_group() is not None:
             os.kill(os.getpid(), signal.SIGSTOP)
             os.killpg(group, signal.SIGCONT)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True
