@@ -76,6 +76,7 @@ _GROUPS: Final[tuple[tuple[_Wants, tuple[str, ...]], ...]] = (
         ("sansnet_trio.audit.following", "sansnet_trio.audit.log", "sansnet_trio.audit.summary"),
     ),
     (lambda options: options.learn is not None, ("sansnet_core.policy.writing", "sansnet_trio.audit.learner")),
+    (lambda options: options.trace, ("sansnet_cli.runtime.trace",)),
     (lambda options: options.record is not None, ("sansnet_trio.recording.recorder",)),
     (
         _impaired,
@@ -84,6 +85,8 @@ _GROUPS: Final[tuple[tuple[_Wants, tuple[str, ...]], ...]] = (
     (
         _controlled,
         (
+            "encodings.idna",  # with `punycode`: names in a policy
+            "encodings.punycode",
             "sansnet_cli.runtime.policy",
             "sansnet_core.policy.document",
             "sansnet_core.policy.embedded",
