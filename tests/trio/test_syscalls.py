@@ -1,0 +1,27 @@
+"""System calls that Python has no functions for."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from sansnet_trio.linux.syscalls import interface_index
+from tests.trio.test_sockets import no_descriptors
+
+
+def test_the_index_of_an_interface() -> None:
+    assert interface_index("lo") == socket.if_nametoindex("lo")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "", "x" * 15, "x" * 16, "lo" + "x" * 40])
+def test_an_interface_that_is_not_there(name: str) -> None:
+    with pytest.raises(OSError, match="No such device"):
+        interface_index(name)
+
+
+def test_an_index_without_a_descriptor() -> None:
+    with no_descriptors(), pytest.raises(OSError, match="open files") as raised:
+        interface_index("lo")
+    assert raised.value.errno == errno.EMFILE
