@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
+from collections.abc import Iterator
 
 import pytest
 
 from sansnet_trio.linux.syscalls import interface_index
-from tests.trio.test_sockets import no_descriptors
+
+
+@pytest.fixture
+def no_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_index_of_an_interface() -> None:
@@ -21,7 +30,7 @@ def test_an_interface_that_is_not_there(name: str) -> None:
         interface_index(name)
 
 
-def test_an_index_without_a_descriptor() -> None:
-    with no_descriptors(), pytest.raises(OSError, match="open files") as raised:
+def test_an_index_without_a_descriptor(no_descriptors: None) -> None:
+    with pytest.raises(OSError, match="open files") as raised:
         interface_index("lo")
     assert raised.value.errno == errno.EMFILE
