@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from sansnet_core import Endpoint, Network, SendStream
+from sansnet_core import Endpoint, Network, Reason, SendStream
 from sansnet_core.context import Context
 from sansnet_core.dropped import Dropped
 
@@ -60,6 +60,7 @@ def records_are_as_declared() -> Generator[None]:
     @wraps(drop_packet)
     def checked_drop(self: Context, *dropped: Any) -> None:
         assert_declared(Dropped(*dropped[1:]))
+        assert isinstance(dropped[0], Reason)
         assert dropped[1] is not None, "there is a packet"
         drop_packet(self, *dropped)
 

@@ -238,6 +238,18 @@ def test_absurd_sack_blocks_do_no_harm(block: tuple[int, int]) -> None:
     assert peer.accept(peer.take()) == b"more"
 
 
+def test_sack_of_a_repeated_segment_counts() -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(4380))
+    pair.settle()
+    first, second, third = peer.take()
+    received = ((second.sequence, third.sequence + 1460),)
+    peer.send(sequence=peer.sequence - 1, sack=received)
+    pair.wait(3.0)
+
+    assert {segment.sequence for segment in peer.take()} == {first.sequence}
+
+
 def test_sack_that_was_not_agreed_on_is_ignored() -> None:
     pair, peer = _opened(sack=False)
     pair.host.produce(pair.host.stream, bytes(4380))
