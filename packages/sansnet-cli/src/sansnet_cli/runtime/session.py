@@ -99,7 +99,8 @@ class Session:
         exception leaves the block itself, and not a group of it.
         """
         error: BaseException | None = None
-        confine_main(self.options, controlled=self._control.is_on)
+        prompts = self._asks and self._prompts
+        self._control.set_sandbox(confine_main(self.options, controlled=self._control.is_on, prompts=prompts))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._control.run)
