@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tests.kernel.sandbox.world import NAMESPACE_FILES, NUMBERS, X86_64, World
 
-__all__ = ["ATTACKS", "Attack"]
+__all__ = ["ATTACKS", "STAT_OF_A_PATH", "Attack"]
 
 Means: TypeAlias = Callable[[World], int | bytes]
 """An argument of a system call that depends on the means that are there."""
@@ -76,6 +76,7 @@ HIGH: Final = 1 << 32
 """A bit that filters of 32-bit words may overlook."""
 ABSENT: Final = 1 << 30
 """The number of a process that cannot exist."""
+STAT_OF_A_PATH: Final = "newfstatat of a path with AT_EMPTY_PATH"
 _FORK: Final = int(signal.SIGCHLD)
 _THREAD: Final = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
 """CLONE_VM, _FS, _FILES, _SIGHAND, _THREAD and _SYSVSEM."""
@@ -170,6 +171,7 @@ def _reading() -> Iterator[Attack]:
     yield from call("open_by_handle_at", HERE, pack("=Ii", 8, 1) + bytes(8), 0)
     yield from call("name_to_handle_at", HERE, b"/etc/passwd\0", pack("=Ii", 128, 0) + bytes(128), bytes(8), 0)
     yield from call("newfstatat", HERE, b"/etc/passwd\0", bytes(256), 0)
+    yield from call("newfstatat", HERE, b"/etc/passwd\0", bytes(256), 0x1000, label=STAT_OF_A_PATH)
     yield from call("statx", HERE, b"/etc/passwd\0", 0, 0x7FF, bytes(256))
     yield from call("faccessat", HERE, b"/etc/passwd\0", os.F_OK)
     yield from call("faccessat2", HERE, b"/etc/passwd\0", os.F_OK, 0)
@@ -430,7 +432,20 @@ def _kernel() -> Iterator[Attack]:
     yield from call("membarrier", 0, 0, 0)
     yield from call("cachestat", -1, bytes(16), bytes(40), 0)
     yield from call("fallocate", -1, 0, 0, 1)
-    yield from call("setsockopt", INET, 0, 64, bytes(128), 128, label="setsockopt: tables of netfilter")
+    yield from call("pipe2", bytes(8), os.O_EXCL, label="pipe2: notifications")
+    for name, level, option in (
+        ("tables of netfilter", socket.IPPROTO_IP, 64),
+        ("tables of netfilter for IPv6", socket.IPPROTO_IPV6, 64),
+        ("a program", socket.SOL_SOCKET, 50),
+        ("a classic program", socket.SOL_SOCKET, 26),
+        ("a mark for routing", socket.SOL_SOCKET, 36),
+        ("a security label", socket.IPPROTO_IP, 3),
+        ("transparency", socket.IPPROTO_IP, 19),
+        ("another protocol above TCP", socket.IPPROTO_TCP, 31),
+        ("repair of TCP", socket.IPPROTO_TCP, 19),
+        ("zero copy", socket.SOL_SOCKET, 60),
+    ):
+        yield from call("setsockopt", INET, level, option, bytes(128), 128, label=f"setsockopt: {name}")
 
 
 def _devices() -> Iterator[Attack]:
@@ -471,7 +486,6 @@ def _rights() -> Iterator[Attack]:
     yield from call("setsid")
     yield from call("umask", 0)
     yield from call("setrlimit", 7, pack("=2Q", 64, 64))
-    yield from call("prlimit64", 0, 7, pack("=2Q", 64, 64), None, label="prlimit64 that limits itself")
     for name, option, value in (
         ("PR_SET_DUMPABLE", 4, 1),
         ("PR_SET_PTRACER", 0x59616D61, -1),

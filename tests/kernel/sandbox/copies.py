@@ -1,14 +1,10 @@
 """The command `sansnet`, whose processes are copied when they are confined. Each copy makes one attack.
 
-    python -m tests.kernel.sandbox.copies DIRECTORY PROGRAM [ARGUMENT...]
-
 Theory of operation. A process that is confined cannot start another one, and most attacks end it. So `confine` is
 replaced here, before anything imports it: a child forks one copy of the process after the other, as it was at that
 moment, with the same descriptors, privileges and memory. Each copy is confined exactly as the process itself, and makes
 one attack. The process itself is confined and goes on; nothing waits for the child, which writes the results to
-DIRECTORY/NAME OF THE PROFILE.json: a list of the name of each attack, and how it ended.
-
-PROGRAM is the first word of the command line: `sansnet`, `pasta` or `passt`.
+a file, and how each attack ended.
 """
 
 from __future__ import annotations
@@ -31,23 +27,38 @@ from sansnet_trio.sandbox import Level, Mode, Profile
 from tests.kernel.sandbox.attacks import ATTACKS, Attack
 from tests.kernel.sandbox.world import Slot, StoppedError, World
 
-__all__ = ["command"]
+__all__ = ["command", "outcomes", "run"]
 
 Confine: TypeAlias = Callable[[Profile, Mode], Level]
 
+_ROOT: Final = Path(__file__).parents[3]
 _LIMIT: Final = 10
 """Seconds that an attack may take."""
 _WHOLE_LIMIT: Final = 110
 """Seconds that all of them may take."""
 
 
-def command(directory: Path) -> list[str]:
-    """The head of a command line that runs the command in this way; the program follows.
+def command(directory: Path, program: str) -> list[str]:
+    """The head of a command line that runs the command in this way; its arguments follow.
 
     Args:
-        directory: gets the results.
+        directory: gets the results; everybody may write there.
+        program: `sansnet`, `pasta` or `passt`.
     """
-    return [sys.executable, "-W", "error", "-m", "tests.kernel.sandbox.copies", str(directory)]
+    script = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from {__name__} import run; run()"
+    return [sys.executable, "-W", "error", "-P", "-c", script, str(directory), program]
+
+
+def outcomes(directory: Path, process: str) -> Path:
+    """The file with the results of a process; it is there when all attacks have ended.
+
+    It is a JSON list of triples: the aim of an attack, its name, and `killed`, `done` or the name of an errno.
+
+    Args:
+        directory: as for `command`.
+        process: the name of its profile.
+    """
+    return directory / f"{process}.json"
 
 
 def _confine(real: Confine, directory: Path, profile: Profile, mode: Mode = Mode.ENFORCE) -> Level:
@@ -84,7 +95,7 @@ def _attack(confine: Callable[[], Level], directory: Path, name: str) -> None:
         os.kill(victim, signal.SIGKILL)
     temporary = directory / f"{name}.new"
     temporary.write_text(json.dumps(results))
-    temporary.rename(directory / f"{name}.json")
+    temporary.rename(outcomes(directory, name))
 
 
 def _start_victim() -> int:
@@ -147,15 +158,10 @@ def _errno_name(number: int) -> str:
     return errno.errorcode.get(number, str(number))
 
 
-def _run() -> NoReturn:
+def run() -> NoReturn:
+    """Run the command. The arguments of this process are those of `command`."""
     directory = Path(sys.argv[1])
     sys.argv[:] = sys.argv[2:]
-    if sys.argv[0] == "sansnet":
-        sys.argv[0] = "sansnet_cli"
     real = sansnet_trio.sandbox.confine
     sansnet_trio.sandbox.confine = partial(_confine, real, directory)
     main()
-
-
-if __name__ == "__main__":
-    _run()
