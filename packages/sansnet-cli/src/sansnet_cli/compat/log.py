@@ -128,11 +128,6 @@ class Log:
         self._in_background = False
         self._system = SystemLog(program)
 
-    @property
-    def is_system_log(self) -> bool:
-        """Whether messages go to the system's log."""
-        return self._in_background and self._file is None
-
     def write_to(self, file: LogFile) -> None:
         """Write all messages to a file from now on; problems also go to stderr before `enter_background`."""
         self._file = file

@@ -32,7 +32,6 @@ __all__ = [
     "reason",
     "send_to",
     "statistics",
-    "to_system_log",
     "trace",
     "warn",
 ]
@@ -63,10 +62,6 @@ _IMPAIRED: Final = ("lost", "overflowed", "duplicated", "reordered", "corrupted"
 class Destination(Protocol):
     """A destination of messages; each method takes one line."""
 
-    @property
-    def is_system_log(self) -> bool:
-        """Whether messages go to the system's log."""
-
     def warn(self, sentence: str) -> None:
         """Report a problem."""
 
@@ -78,8 +73,6 @@ class Destination(Protocol):
 
 
 class _Stderr:
-    is_system_log = False
-
     def warn(self, sentence: str) -> None:
         say(f"sansnet: {sentence}")
 
@@ -93,11 +86,6 @@ def send_to(destination: Destination) -> None:
     """Send all messages to another destination from now on."""
     global _destination
     _destination = destination
-
-
-def to_system_log() -> bool:
-    """Whether messages go to the system's log."""
-    return _destination.is_system_log
 
 
 def warn(sentence: str) -> None:

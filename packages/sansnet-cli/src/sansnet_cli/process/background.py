@@ -100,8 +100,6 @@ def _in_background(work: Callable[[Ready], int], release_caller: Ready) -> int:
 class _SystemLog:
     """A `report.Destination`."""
 
-    is_system_log = True
-
     def __init__(self) -> None:
         syslog.openlog("sansnet", syslog.LOG_PID, syslog.LOG_DAEMON)
 

@@ -34,11 +34,15 @@ def confine_main(options: GuestOptions, *, controlled: bool, prompts: bool) -> L
 def _features(options: GuestOptions, *, controlled: bool, prompts: bool) -> Iterator[Feature]:
     if isinstance(options, RunOptions | QemuOptions):
         yield Feature.CHILD
-    if isinstance(options, MachineOptions) and options.vhost_user:
+    if not isinstance(options, MachineOptions):
+        yield Feature.TAP
+    elif options.vhost_user:
         yield Feature.VHOST_USER
+    if controlled or isinstance(options, MachineOptions):
+        yield Feature.CLIENTS
+    if controlled or options.ports.forwards:
+        yield Feature.FORWARDS
     if prompts:
         yield Feature.PROMPT
-    if report.to_system_log():
-        yield Feature.SYSTEM_LOG
     if controlled and not has_network_cookies():
         yield Feature.OLD_CONTROL

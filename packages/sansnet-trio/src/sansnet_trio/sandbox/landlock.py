@@ -1,6 +1,6 @@
 """Landlock: no files, no TCP, and nothing of processes outside of the sandbox (landlock(7)).
 
-What is open stays usable. Each version of the interface (ABI) adds kinds of access that can be forbidden; all kinds
+Open files stay usable. Each version of the interface (ABI) adds kinds of access that can be forbidden; all kinds
 that the kernel knows are.
 """
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Final
 
-from sansnet_trio.sandbox.profile import OWN_PROCESS, Argument, Group, Profile, allow, when
+from sansnet_trio.sandbox.profile import OWN_PROCESS, Argument, Group, Profile, Rule, allow, when
 
 __all__ = ["BROKER", "REAPER", "RESIDENT", "SOCKET_AGENT", "Feature", "main"]
 
@@ -23,10 +23,12 @@ class Feature(Enum):
     """A feature for which the process that serves a guest needs further system calls."""
 
     CHILD = "a child is waited for and gets signals: a command, or QEMU"
-    OLD_CONTROL = "the control socket of a kernel before Linux 5.14"
-    PROMPT = "questions about flows on the terminal"
-    SYSTEM_LOG = "messages go to the system's log"
+    TAP = "the guest's interface is one of the host's kernel"
     VHOST_USER = "virtual machines share their memory"
+    CLIENTS = "machines connect to a socket, or clients to the control socket"
+    OLD_CONTROL = "the control socket of a kernel before Linux 5.14"
+    FORWARDS = "ports are forwarded, or may be by the control socket"
+    PROMPT = "questions about flows on the terminal"
 
 
 # Values of arguments
@@ -37,21 +39,40 @@ _NOT_EXECUTABLE: Final = Argument(2, (_NO_FLAG,), mmap.PROT_EXEC)
 _MAP_TYPE: Final = mmap.MAP_SHARED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SOCKET_KIND: Final = 0xF  # without SOCK_CLOEXEC and SOCK_NONBLOCK
 _AT_EMPTY_PATH: Final = 0x1000
+_PR_SET_DUMPABLE: Final = 4
 _INTERNET: Final = Argument(0, (s.AF_INET, s.AF_INET6))
-_TCP: Final = Argument(1, (s.SOCK_STREAM,), _SOCKET_KIND), Argument(2, (0, s.IPPROTO_TCP))
-_UDP_OR_PING: Final = (
+_STREAM: Final = Argument(1, (s.SOCK_STREAM,), _SOCKET_KIND), Argument(2, (0, s.IPPROTO_TCP))
+_DATAGRAM: Final = (
     Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND),
     Argument(2, (0, s.IPPROTO_UDP, s.IPPROTO_ICMP, s.IPPROTO_ICMPV6)),
 )
 
-# linux/sched.h, asm-generic/ioctls.h, asm-generic/socket.h, linux/in.h, linux/in6.h, linux/udp.h, linux/if_tun.h
+# asm-generic/ioctls.h, linux/sockios.h, linux/if_tun.h
 _TCGETS: Final = 0x5401
 _TCFLSH: Final = 0x540B
 _TIOCGPGRP: Final = 0x540F
+_FIONREAD: Final = 0x541B
 _FIONBIO: Final = 0x5421
+_FIOCLEX: Final = 0x5451
+_SIOCGIFNAME: Final = 0x8910
 _SIOCGIFINDEX: Final = 0x8933
 _TUNSETPERSIST: Final = 0x400454CB
-_SO_NETNS_COOKIE: Final = 71
+
+# asm-generic/socket.h, linux/tcp.h, linux/udp.h, linux/in.h, linux/in6.h. Of the options of sockets, those that run
+# programs (SO_ATTACH_FILTER and the like), load modules (TCP_ULP) or give descriptors (SO_PEERPIDFD) are not there.
+_SOCKET: Final = {
+    "REUSEADDR": 2, "SNDBUF": 7, "RCVBUF": 8, "KEEPALIVE": 9, "OOBINLINE": 10, "LINGER": 13, "BINDTODEVICE": 25,
+    "BINDTOIFINDEX": 62,
+}  # fmt: skip
+_READ_OF_SOCKET: Final = {
+    "TYPE": 3, "ERROR": 4, "SNDBUF": 7, "RCVBUF": 8, "PEERCRED": 17, "ACCEPTCONN": 30, "PROTOCOL": 38, "DOMAIN": 39,
+    "NETNS_COOKIE": 71,
+}  # fmt: skip
+_TCP: Final = {
+    "NODELAY": 1, "KEEPIDLE": 4, "KEEPINTVL": 5, "KEEPCNT": 6, "USER_TIMEOUT": 18, "NOTSENT_LOWAT": 25,
+}  # fmt: skip
+_READ_OF_TCP: Final = {"INFO": 11}
+_UDP: Final = {"SEGMENT": 103, "GRO": 104}
 _IP: Final = {
     "TOS": 1, "TTL": 2, "PKTINFO": 8, "MTU_DISCOVER": 10, "RECVERR": 11, "RECVTTL": 12, "RECVTOS": 13, "FREEBIND": 15,
     "BIND_ADDRESS_NO_PORT": 24, "MULTICAST_TTL": 33, "MULTICAST_LOOP": 34, "MULTICAST_ALL": 49,
@@ -60,13 +81,10 @@ _IPV6: Final = {
     "UNICAST_HOPS": 16, "MULTICAST_HOPS": 18, "MULTICAST_LOOP": 19, "MTU_DISCOVER": 23, "RECVERR": 25, "V6ONLY": 26,
     "MULTICAST_ALL": 29, "RECVPKTINFO": 49, "RECVHOPLIMIT": 51, "RECVTCLASS": 66, "TCLASS": 67,
 }  # fmt: skip
-_TCP_NOTSENT_LOWAT: Final = 25
-_UDP_SEGMENT: Final = 103
-_UDP_GRO: Final = 104
 
 
-def _set(level: int, *options: int) -> tuple[Argument, Argument]:
-    return Argument(1, (level,)), Argument(2, options)
+def _option(level: int, options: Mapping[str, int]) -> tuple[Argument, Argument]:
+    return Argument(1, (level,)), Argument(2, tuple(options.values()))
 
 
 # Groups
@@ -79,10 +97,11 @@ _PYTHON: Final = Group(
         *when("mprotect", _NOT_EXECUTABLE),
         *allow("clock_gettime", "clock_getres", "gettimeofday", "time", "clock_nanosleep", "nanosleep"),
         *allow("futex", "sched_yield", "getrandom"),
-        *allow("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall"),
+        *allow("rt_sigaction", "rt_sigprocmask", "rt_sigpending", "rt_sigreturn", "sigaltstack", "restart_syscall"),
         *when("tgkill", Argument(0, (OWN_PROCESS,))),
         *when("tkill", Argument(0, (OWN_PROCESS,))),
         *when("kill", Argument(0, (OWN_PROCESS,))),
+        *when("prctl", Argument(0, (_PR_SET_DUMPABLE,)), Argument(1, (0,))),
         *allow("exit", "exit_group"),
     ),
 )
@@ -100,7 +119,7 @@ _QUESTIONS: Final = Group(
 _DESCRIPTORS: Final = Group(
     "descriptors that are open, and those that need no name",
     (
-        *allow("read", "readv", "pread64", "write", "writev", "pwrite64", "lseek", "close", "fstat", "ftruncate"),
+        *allow("read", "readv", "pread64", "write", "writev", "lseek", "close", "fstat"),
         *when("newfstatat", Argument(3, (_AT_EMPTY_PATH,))),
         *allow("poll", "ppoll", "select", "pselect6", "epoll_create1", "epoll_ctl"),
         *allow("epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2"),
@@ -111,7 +130,7 @@ _DESCRIPTORS: Final = Group(
                 (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL),
             ),
         ),
-        *when("ioctl", Argument(1, (_FIONBIO, _TCGETS))),
+        *when("ioctl", Argument(1, (_FIONBIO, _FIOCLEX, _TCGETS))),
     ),
 )
 _CHANNELS: Final = Group(
@@ -120,78 +139,59 @@ _CHANNELS: Final = Group(
 )
 _FILES: Final = Group(
     "captures, recordings, logs and audits, which are open",
-    (*allow("fsync", "fdatasync", "dup"), *when("fcntl", Argument(1, (fcntl.F_ADD_SEALS, fcntl.F_GET_SEALS)))),
+    allow("pwrite64", "ftruncate", "fsync", "fdatasync", "flock"),
 )
-_TAP: Final = Group("the guest's interface", when("ioctl", Argument(1, (_TUNSETPERSIST,))))
 _NETWORK: Final = Group(
-    "the guest's flows and the forwarded ports",
+    "the guest's flows",
     (
-        *when("socket", _INTERNET, *_TCP),
-        *when("socket", _INTERNET, *_UDP_OR_PING),
-        *allow("connect", "bind", "listen", "accept4", "accept"),
-        *when(
-            "setsockopt",
-            *_set(
-                s.SOL_SOCKET,
-                *(s.SO_REUSEADDR, s.SO_SNDBUF, s.SO_RCVBUF, s.SO_KEEPALIVE, s.SO_OOBINLINE, s.SO_LINGER),
-                s.SO_BINDTODEVICE,
-            ),
-        ),
-        *when("setsockopt", *_set(s.IPPROTO_IP, *_IP.values())),
-        *when("setsockopt", *_set(s.IPPROTO_IPV6, *_IPV6.values())),
-        *when(
-            "setsockopt",
-            *_set(
-                s.IPPROTO_TCP,
-                *(s.TCP_NODELAY, s.TCP_KEEPIDLE, s.TCP_KEEPINTVL, s.TCP_KEEPCNT, s.TCP_USER_TIMEOUT),
-                _TCP_NOTSENT_LOWAT,
-            ),
-        ),
-        *when("setsockopt", *_set(s.IPPROTO_UDP, _UDP_SEGMENT, _UDP_GRO)),
-        *when(
-            "getsockopt",
-            *_set(
-                s.SOL_SOCKET,
-                *(s.SO_TYPE, s.SO_ERROR, s.SO_SNDBUF, s.SO_RCVBUF, s.SO_PROTOCOL, s.SO_DOMAIN, s.SO_ACCEPTCONN),
-                *(s.SO_PEERCRED, _SO_NETNS_COOKIE),
-            ),
-        ),
-        *when("getsockopt", *_set(s.IPPROTO_TCP, s.TCP_INFO)),
+        *when("socket", _INTERNET, *_STREAM),
+        *when("socket", _INTERNET, *_DATAGRAM),
+        *allow("bind", "connect"),
+        *when("ioctl", Argument(1, (_SIOCGIFNAME, _SIOCGIFINDEX))),
+        *when("setsockopt", *_option(s.SOL_SOCKET, _SOCKET)),
+        *when("setsockopt", *_option(s.IPPROTO_TCP, _TCP)),
+        *when("setsockopt", *_option(s.IPPROTO_UDP, _UDP)),
+        *when("setsockopt", *_option(s.IPPROTO_IP, _IP)),
+        *when("setsockopt", *_option(s.IPPROTO_IPV6, _IPV6)),
+        *when("getsockopt", *_option(s.SOL_SOCKET, _READ_OF_SOCKET)),
+        *when("getsockopt", *_option(s.IPPROTO_TCP, _READ_OF_TCP)),
     ),
 )
-_SPLICES: Final = Group(
-    "connections from loopback to loopback",
-    (*allow("pipe2", "splice"), *when("fcntl", Argument(1, (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ)))),
-)
+_SERVING: Final = (_PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
 
-_ADDED: Final[Mapping[Feature, Group]] = {
-    Feature.CHILD: Group(
-        "the child's state and signals; only descriptors of processes can be used, and no new ones are made",
-        allow("waitid", "wait4", "pidfd_send_signal"),
+_OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
+    Feature.CHILD: (
+        # Only with descriptors of processes that are open; others cannot be opened
+        *allow("waitid", "wait4", "pidfd_send_signal"),
+        *when("ioctl", Argument(1, (_TIOCGPGRP,))),
+        *allow("getpgid"),
     ),
-    Feature.OLD_CONTROL: Group(
-        "whether a client shares our network namespace, on kernels without SO_NETNS_COOKIE", allow("newfstatat")
+    Feature.TAP: when("ioctl", Argument(1, (_TUNSETPERSIST,))),
+    Feature.VHOST_USER: (
+        *when("mmap", _NOT_EXECUTABLE, Argument(3, (mmap.MAP_SHARED,), _MAP_TYPE)),
+        *when("fcntl", Argument(1, (fcntl.F_ADD_SEALS, fcntl.F_GET_SEALS))),
     ),
-    Feature.PROMPT: Group("the terminal, which is open", when("ioctl", Argument(1, (_TCFLSH, _TIOCGPGRP)))),
-    Feature.SYSTEM_LOG: Group(
-        "connecting again to the system's log when it has restarted",
-        when("socket", Argument(0, (s.AF_UNIX,)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND)),
+    Feature.CLIENTS: allow("accept4", "accept"),
+    Feature.OLD_CONTROL: allow("newfstatat"),
+    Feature.FORWARDS: (
+        *allow("listen", "accept4", "accept"),
+        *allow("pipe2", "splice"),  # from loopback to loopback
+        *when("fcntl", Argument(1, (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ))),
     ),
-    Feature.VHOST_USER: Group(
-        "the memory of virtual machines",
-        when("mmap", _NOT_EXECUTABLE, Argument(3, (mmap.MAP_SHARED,), _MAP_TYPE)),
-    ),
+    Feature.PROMPT: when("ioctl", Argument(1, (_TIOCGPGRP, _TCFLSH, _FIONREAD))),
 }
 
 _REFUSED: Final = {
     **dict.fromkeys(
         (
             *("open", "openat", "openat2", "stat", "lstat", "newfstatat", "statx", "access", "faccessat"),
-            *("faccessat2", "readlink", "readlinkat", "getcwd", "unlink", "unlinkat", "rmdir"),
+            *("faccessat2", "readlink", "readlinkat", "getcwd", "getdents64", "unlink", "unlinkat", "rmdir"),
         ),
         errno.EACCES,
     ),
-    **dict.fromkeys(("kill", "prctl", "sysinfo", "sched_getaffinity", "prlimit64", "getpgid"), errno.EPERM),
+    **dict.fromkeys(
+        ("kill", "prctl", "sysinfo", "sched_getaffinity", "prlimit64", "getpgid", "membarrier", "getcpu"), errno.EPERM
+    ),
     "ioctl": errno.ENOTTY,
 }
 """The calls that fail instead of ending the process -> errno: searches for files, questions, and terminals."""
@@ -203,12 +203,11 @@ def main(features: Collection[Feature] = ()) -> Profile:
     Args:
         features: what it needs beside the network, the link, and the channels to its helpers.
     """
-    base = (_PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _SPLICES, _FILES, _TAP)
     return Profile(
         name="sansnet",
-        groups=base + tuple(_ADDED[feature] for feature in Feature if feature in features),
+        groups=(*_SERVING, *(Group(each.value, _OF_FEATURES[each]) for each in Feature if each in features)),
         refused=_REFUSED,
-        files=None if Feature.OLD_CONTROL in features else {},  # Landlock forbids to look at other processes
+        files=None if Feature.OLD_CONTROL in features else {},  # with Landlock, it could not look at its clients
         signals=Feature.CHILD in features,
         connects=True,
     )
@@ -223,7 +222,10 @@ SOCKET_AGENT: Final = Profile(
         _CHANNELS,
         Group(
             "sockets of the guest's network",
-            (*when("socket", _INTERNET, *_TCP), *when("socket", _INTERNET, Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND))),
+            (
+                *when("socket", _INTERNET, *_STREAM),
+                *when("socket", _INTERNET, Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND)),
+            ),
         ),
     ),
     refused=_REFUSED,
