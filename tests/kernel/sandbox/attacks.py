@@ -377,7 +377,6 @@ def _tracing() -> Iterator[Attack]:
     yield from call("setpriority", 0, VICTIM, 0)
     yield from call("ioprio_set", 1, VICTIM, 0x4004)
     yield from call("setpgid", VICTIM, 0)
-    yield from call("getpgid", VICTIM)
     yield from call("get_robust_list", VICTIM, bytes(8), bytes(8))
 
 

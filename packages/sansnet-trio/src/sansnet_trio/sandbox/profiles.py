@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import mmap
+import os
 import socket as s
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -38,6 +39,7 @@ _NO_FLAG: Final = 0
 _NOT_EXECUTABLE: Final = Argument(2, (_NO_FLAG,), mmap.PROT_EXEC)
 _MAP_TYPE: Final = mmap.MAP_SHARED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SOCKET_KIND: Final = 0xF  # without SOCK_CLOEXEC and SOCK_NONBLOCK
+_NOTIFICATIONS: Final = os.O_EXCL  # O_NOTIFICATION_PIPE (linux/watch_queue.h)
 _AT_EMPTY_PATH: Final = 0x1000
 _PR_SET_DUMPABLE: Final = 4
 _INTERNET: Final = Argument(0, (s.AF_INET, s.AF_INET6))
@@ -127,9 +129,10 @@ _DESCRIPTORS: Final = Group(
             "fcntl",
             Argument(
                 1,
-                (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL),
+                (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
             ),
         ),
+        *when("fcntl", Argument(1, (fcntl.F_SETFL,)), Argument(2, (_NO_FLAG,), os.O_ASYNC)),  # O_ASYNC sends signals
         *when("ioctl", Argument(1, (_FIONBIO, _FIOCLEX, _TCGETS))),
     ),
 )
@@ -175,7 +178,8 @@ _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.OLD_CONTROL: allow("newfstatat"),
     Feature.FORWARDS: (
         *allow("listen", "accept4", "accept"),
-        *allow("pipe2", "splice"),  # from loopback to loopback
+        *when("pipe2", Argument(1, (_NO_FLAG,), _NOTIFICATIONS)),
+        *allow("splice"),  # from loopback to loopback
         *when("fcntl", Argument(1, (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ))),
     ),
     Feature.PROMPT: when("ioctl", Argument(1, (_TIOCGPGRP, _TCFLSH, _FIONREAD))),
@@ -224,7 +228,7 @@ SOCKET_AGENT: Final = Profile(
             "sockets of the guest's network",
             (
                 *when("socket", _INTERNET, *_STREAM),
-                *when("socket", _INTERNET, Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND)),
+                *when("socket", _INTERNET, Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND), Argument(2, (0, s.IPPROTO_UDP))),
             ),
         ),
     ),
@@ -244,7 +248,7 @@ RESIDENT: Final = Profile(
             (
                 *when("socket", Argument(0, (s.AF_NETLINK,)), Argument(2, (s.NETLINK_ROUTE,))),
                 *when("socket", Argument(0, (s.AF_UNIX, s.AF_INET)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND)),
-                *allow("bind", "setsockopt"),
+                *allow("bind"),
                 *when("ioctl", Argument(1, (_SIOCGIFINDEX,))),
             ),
         ),
