@@ -247,7 +247,9 @@ RESIDENT: Final = Profile(
             "addresses and routes, by netlink",
             (
                 *when("socket", Argument(0, (s.AF_NETLINK,)), Argument(2, (s.NETLINK_ROUTE,))),
-                *when("socket", Argument(0, (s.AF_UNIX, s.AF_INET)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND)),
+                *when(
+                    "socket", Argument(0, (s.AF_INET,)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND), Argument(2, (0,))
+                ),
                 *allow("bind"),
                 *when("ioctl", Argument(1, (_SIOCGIFINDEX,))),
             ),
