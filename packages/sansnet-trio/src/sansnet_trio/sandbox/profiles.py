@@ -159,12 +159,13 @@ _NETWORK: Final = Group(
         *when("getsockopt", *_option(s.IPPROTO_TCP, _READ_OF_TCP)),
     ),
 )
-_SERVING: Final = (_PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
+_CHILDREN: Final = Group("the ends of children", allow("waitid", "wait4"))
+_SERVING: Final = (_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        # Only with descriptors of processes that are open; others cannot be opened
-        *allow("waitid", "wait4", "pidfd_send_signal"),
+        # It takes descriptors of processes that are open; others cannot be opened
+        *allow("pidfd_send_signal"),
         *when("ioctl", Argument(1, (_TIOCGPGRP,))),
         *allow("getpgid"),
     ),
