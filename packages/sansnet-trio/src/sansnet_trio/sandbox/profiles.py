@@ -282,5 +282,14 @@ BROKER: Final = Profile(
 )
 """The process that opens files, watches the host's network, and starts others. It never sees a byte of the guest."""
 
-REAPER: Final = Profile(name="reaper", groups=_HELPER, refused=_REFUSED)
+REAPER: Final = Profile(
+    name="reaper",
+    groups=(
+        *_HELPER,
+        _CHILDREN,
+        Group("signals to the guest's processes, which its PID namespace bounds", allow("kill", "getpgid")),
+    ),
+    refused=_REFUSED,
+    signals=True,
+)
 """Process 1 of the guest's PID namespace."""
