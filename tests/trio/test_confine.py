@@ -20,7 +20,7 @@ from sansnet_trio.sandbox.system_calls import ARCHITECTURES, NUMBERS
 
 ALL: Final = (
     profiles.main(),
-    profiles.main(profiles.Feature),
+    profiles.main(set(profiles.Feature)),
     *(profiles.main({feature}) for feature in profiles.Feature),
     profiles.BROKER,
     profiles.REAPER,

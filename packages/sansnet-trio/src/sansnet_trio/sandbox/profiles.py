@@ -41,6 +41,8 @@ _MAP_TYPE: Final = mmap.MAP_SHARED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SOCKET_KIND: Final = 0xF  # without SOCK_CLOEXEC and SOCK_NONBLOCK
 _NOTIFICATIONS: Final = os.O_EXCL  # O_NOTIFICATION_PIPE (linux/watch_queue.h)
 _AT_EMPTY_PATH: Final = 0x1000
+_SOL_NETLINK: Final = 270
+_SHARING: Final = 0x7E03EF00  # linux/sched.h: CLONE_NEW*, CLONE_VM, CLONE_THREAD and all others that share or trace
 _PR_SET_DUMPABLE: Final = 4
 _INTERNET: Final = Argument(0, (s.AF_INET, s.AF_INET6))
 _STREAM: Final = Argument(1, (s.SOCK_STREAM,), _SOCKET_KIND), Argument(2, (0, s.IPPROTO_TCP))
@@ -160,12 +162,13 @@ _NETWORK: Final = Group(
         *when("getsockopt", *_option(s.IPPROTO_TCP, _READ_OF_TCP)),
     ),
 )
-_SERVING: Final = (_PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
+_CHILDREN: Final = Group("the ends of children", allow("waitid", "wait4"))
+_SERVING: Final = (_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        # Only with descriptors of processes that are open; others cannot be opened
-        *allow("waitid", "wait4", "pidfd_send_signal"),
+        # It takes descriptors of processes that are open; others cannot be opened
+        *allow("pidfd_send_signal"),
         *when("ioctl", Argument(1, (_TIOCGPGRP,))),
         *allow("getpgid"),
     ),
@@ -217,50 +220,80 @@ def main(features: Collection[Feature] = ()) -> Profile:
     )
 
 
-SOCKET_AGENT: Final = Profile(
-    name="socket agent",
-    groups=(
-        _PYTHON,
-        _QUESTIONS,
-        _DESCRIPTORS,
-        _CHANNELS,
-        Group(
-            "sockets of the guest's network",
-            (
-                *when("socket", _INTERNET, *_STREAM),
-                *when("socket", _INTERNET, Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND), Argument(2, (0, s.IPPROTO_UDP))),
-            ),
-        ),
+# The helper processes
+
+_ISOLATION: Final = Group(
+    "entering namespaces, and giving up privileges, as a process begins",
+    (
+        *allow("setns", "setsid", "chdir", "capget", "capset", "close_range", "dup2", "dup3", "prctl", "seccomp"),
+        *allow("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "set_robust_list"),
     ),
-    refused=_REFUSED,
 )
+_NETLINK: Final = Group(
+    "addresses and routes, by netlink, and numbers of interfaces",
+    (
+        *when("socket", Argument(0, (s.AF_NETLINK,)), Argument(2, (s.NETLINK_ROUTE,))),
+        *when("socket", Argument(0, (s.AF_INET,)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND), Argument(2, (0,))),
+        *allow("bind"),
+        *when("setsockopt", *_option(s.SOL_SOCKET, _SOCKET)),
+        *when("setsockopt", Argument(1, (_SOL_NETLINK,))),
+        *when("getsockopt", *_option(s.SOL_SOCKET, _READ_OF_SOCKET)),
+        *when("ioctl", Argument(1, (_SIOCGIFNAME, _SIOCGIFINDEX))),
+    ),
+)
+_MADE_SOCKETS: Final = Group(
+    "sockets of the guest's network",
+    (*when("socket", _INTERNET, *_STREAM), *when("socket", _INTERNET, *_DATAGRAM)),
+)
+_HELPER: Final = (_PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS)
+
+SOCKET_AGENT: Final = Profile(name="socket agent", groups=(*_HELPER, _MADE_SOCKETS), refused=_REFUSED)
 """The process that makes sockets in the guest's network, and sends their descriptors to the main process."""
 
-RESIDENT: Final = Profile(
-    name="resident",
-    groups=(
-        _PYTHON,
-        _QUESTIONS,
-        _DESCRIPTORS,
-        _CHANNELS,
-        Group(
-            "addresses and routes, by netlink",
-            (
-                *when("socket", Argument(0, (s.AF_NETLINK,)), Argument(2, (s.NETLINK_ROUTE,))),
-                *when(
-                    "socket", Argument(0, (s.AF_INET,)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND), Argument(2, (0,))
-                ),
-                *allow("bind"),
-                *when("ioctl", Argument(1, (_SIOCGIFINDEX,))),
-            ),
-        ),
-    ),
-    refused=_REFUSED,
-)
+RESIDENT: Final = Profile(name="resident", groups=(*_HELPER, _NETLINK), refused=_REFUSED)
 """The process that changes addresses and routes of the guest's interface."""
 
-BROKER: Final = Profile(name="broker", groups=(_PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS), refused=_REFUSED)
-"""The process that opens files, and watches the host's network."""
+BROKER: Final = Profile(
+    name="broker",
+    groups=(
+        *_HELPER,
+        _NETLINK,
+        _FILES,
+        Group(
+            "files that sansnet reads, makes and removes",
+            (
+                *allow("open", "openat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2"),
+                *allow("readlink", "readlinkat", "getdents64", "getcwd", "statfs", "fstatfs"),
+                *allow("unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat"),
+                *allow("chmod", "fchmod", "fchmodat", "umask", "utimensat"),
+                *allow("inotify_init1", "inotify_add_watch", "inotify_rm_watch"),
+            ),
+        ),
+        Group(
+            "children that enter the guest's namespaces: socket agents, and those that change the guest",
+            (
+                *when("clone", Argument(0, (0,), _SHARING)),
+                *allow("fork", "wait4", "waitid", "pidfd_open", "pidfd_send_signal", "kill"),
+                *when("socketpair", Argument(0, (s.AF_UNIX,))),
+                *allow("memfd_create", "mount", "umount2"),
+            ),
+        ),
+        _ISOLATION,
+        _MADE_SOCKETS,
+    ),
+    refused=_REFUSED,
+    files=None,  # with Landlock, no child could mount a file of the guest
+)
+"""The process that opens files, watches the host's network, and starts others. It never sees a byte of the guest."""
 
-REAPER: Final = Profile(name="reaper", groups=(_PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS), refused=_REFUSED)
+REAPER: Final = Profile(
+    name="reaper",
+    groups=(
+        *_HELPER,
+        _CHILDREN,
+        Group("signals to the guest's processes, which its PID namespace bounds", allow("kill", "getpgid")),
+    ),
+    refused=_REFUSED,
+    signals=True,
+)
 """Process 1 of the guest's PID namespace."""
