@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from tests.kernel.sandbox.world import NAMESPACE_FILES, NUMBERS, X86_64, World
 
-__all__ = ["ATTACKS", "STAT_OF_A_PATH", "Attack"]
+__all__ = ["ATTACKS", "READING", "STAT_OF_A_PATH", "WRITING", "Attack", "named"]
 
 Means: TypeAlias = Callable[[World], int | bytes]
 """An argument of a system call that depends on the means that are there."""
@@ -561,3 +561,8 @@ _MAKERS: Final = (
     _conventions,
 )
 ATTACKS: Final[tuple[Attack, ...]] = tuple(attack for maker in _MAKERS for attack in maker())
+
+
+def named(*aims: str) -> set[str]:
+    """The names of the attacks with some aims."""
+    return {attack.name for attack in ATTACKS if attack.aim in aims}

@@ -43,7 +43,13 @@ _NOTIFICATIONS: Final = os.O_EXCL  # O_NOTIFICATION_PIPE (linux/watch_queue.h)
 _AT_EMPTY_PATH: Final = 0x1000
 _SOL_NETLINK: Final = 270
 _SHARING: Final = 0x7E03EF00  # linux/sched.h: CLONE_NEW*, CLONE_VM, CLONE_THREAD and all others that share or trace
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_DUMPABLE: Final = 4
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_SET_MODE_FILTER: Final = 1  # linux/seccomp.h
+_GET_ACTION_AVAIL: Final = 2
 _INTERNET: Final = Argument(0, (s.AF_INET, s.AF_INET6))
 _STREAM: Final = Argument(1, (s.SOCK_STREAM,), _SOCKET_KIND), Argument(2, (0, s.IPPROTO_TCP))
 _DATAGRAM: Final = (
@@ -225,7 +231,9 @@ def main(features: Collection[Feature] = ()) -> Profile:
 _ISOLATION: Final = Group(
     "entering namespaces, and giving up privileges, as a process begins",
     (
-        *allow("setns", "setsid", "chdir", "capget", "capset", "close_range", "dup2", "dup3", "prctl", "seccomp"),
+        *allow("setns", "setsid", "chdir", "capget", "capset", "close_range", "dup2", "dup3"),
+        *when("prctl", Argument(0, (_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT))),
+        *when("seccomp", Argument(0, (_SET_MODE_FILTER, _GET_ACTION_AVAIL))),
         *allow("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "set_robust_list"),
     ),
 )
