@@ -13,7 +13,7 @@ import platform
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,9 @@ _INSTRUCTION: Final = 8
 _RED_ZONE: Final = 4096
 """Bytes below the stack that stay as they are."""
 
+_REGISTERS: Final = """
+    r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs
+"""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
 
@@ -43,13 +46,7 @@ _libc.ptrace.restype = ctypes.c_long
 class _Registers(ctypes.Structure):
     """The registers of a thread (struct user_regs_struct)."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_ulonglong)
-        for name in (
-            "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es "
-            "fs gs"
-        ).split()
-    )
+    _fields_ = tuple((name, ctypes.c_ulonglong) for name in _REGISTERS.split())
 
 
 class KilledError(Exception):
@@ -155,10 +152,8 @@ def injected(pid: int) -> Iterator[Injection]:
     try:
         yield injection
     finally:
-        try:
+        with suppress(ProcessLookupError):  # it was ended
             injection.restore()
-        except ProcessLookupError:  # it was ended
-            pass
 
 
 def _wait(pid: int) -> None:
