@@ -167,4 +167,4 @@ def test_pasta_of_a_process(lab: Lab, place: Path, user: int | None) -> None:
 @USERS
 def test_pasta_of_a_command(lab: Lab, place: Path, user: int | None) -> None:
     with started(line(lab, place, user, "pasta", *ENFORCE, "--config-net", "--", "sleep", "100")):
-        check(place, AGENT, REAPER, also=WITH_A_CHILD)
+        check(place, REAPER, also=WITH_A_CHILD)

@@ -69,8 +69,8 @@ def ping(guest: Namespace) -> bool:
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 def test_each_process_of_a_command_is_confined(lab: Lab, user: int | None) -> None:
     with lab.guest(*ENFORCE, "-t", "8126", "-T", "8127", user=user) as guest:
-        others = [pid for pid in descendants(guest.sansnet) if pid not in descendants(guest.pid)]
-        assert eventually(lambda: all(is_confined(pid) for pid in others))
+        others = set(descendants(guest.sansnet)) - set(descendants(guest.pid))
+        assert eventually(lambda: all(is_confined(pid) for pid in others)), [field(pid, "Seccomp") for pid in others]
         features = {Feature.CHILD, Feature.TAP, Feature.FORWARDS}
         found = sorted(profile_of(pid, features) for pid in others)
         assert found == sorted(profile.name for profile in (main(()), BROKER, SOCKET_AGENT, REAPER))
