@@ -147,3 +147,5 @@ def test_the_processes_of_an_attached_namespace(lab: Lab) -> None:
             found = sorted(profile_of(pid, features) for pid in descendants(process.pid))
             assert found == sorted(profile.name for profile in (main(()), BROKER, SOCKET_AGENT, RESIDENT))
             assert ping(namespace)
+            process.terminate()
+            assert process.wait(10) == 0

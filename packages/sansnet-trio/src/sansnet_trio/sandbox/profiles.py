@@ -169,12 +169,14 @@ _NETWORK: Final = Group(
     ),
 )
 _CHILDREN: Final = Group("the ends of children", allow("waitid", "wait4"))
-_SERVING: Final = (_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
+_OWN_CHILDREN: Final = Group(
+    "the ends of children, and signals to them, by descriptors; it cannot open those of other processes",
+    allow("waitid", "wait4", "pidfd_send_signal"),
+)
+_SERVING: Final = (_OWN_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        # It takes descriptors of processes that are open; others cannot be opened
-        *allow("pidfd_send_signal"),
         *when("ioctl", Argument(1, (_TIOCGPGRP,))),
         *allow("getpgid"),
     ),
@@ -221,7 +223,7 @@ def main(features: Collection[Feature] = ()) -> Profile:
         groups=(*_SERVING, *(Group(each.value, _OF_FEATURES[each]) for each in Feature if each in features)),
         refused=_REFUSED,
         files=None if Feature.OLD_CONTROL in features else {},  # with Landlock, it could not look at its clients
-        signals=Feature.CHILD in features,
+        signals=True,  # its helpers are not confined with it
         connects=True,
     )
 
