@@ -55,12 +55,14 @@ _END_TIMEOUT: Final = 5.0
 class PidFile:
     """A file for a process id. It is opened now, because a later user may lack the permission.
 
+    It does not belong to that user, who could write the id of any process there for root to end.
+
     Raises:
         OSError: it cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = open_output(path)
+        self._fd = open_output(path, given=False)
 
     def write(self, pid: int) -> None:
         """Write a process id, and close the file."""
