@@ -47,9 +47,9 @@ def become(self):
 
 sys.addaudithook(watch)
 daemon.Identity.assume = become
-kept = daemon.close_inherited
-from sansnet_cli.compat import launch
-launch.close_inherited = lambda others: kept([*others, log])
+from sansnet_cli.process import inherited
+kept = inherited.close_inherited
+inherited.close_inherited = lambda others: kept([*others, log])
 sys.argv[0] = {program!r}
 main.main()
 """

@@ -57,7 +57,7 @@ def test_nothing_that_another_user_has_planted_is_written(
     around.chmod(mode)
     path = around / "capture"
     plant(path, secret)
-    with pytest.raises(OSError, match="another user's file|a hard link|does not follow symbolic links"):
+    with pytest.raises(OSError, match=r"another user's file|a hard link|does not follow symbolic links"):
         open_output(str(path))
     assert secret.read_text() == PRECIOUS
     if path.is_file():

@@ -75,7 +75,7 @@ def test_of_many_processes_one_gets_the_path(tmp_path: Path, stale: bool) -> Non
 
 def test_a_socket_listens_as_soon_as_it_has_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "socket"
-    seen = []
+    seen: list[bool] = []
 
     def link(name: str, wanted: str) -> None:
         assert not path.exists()
@@ -83,7 +83,7 @@ def test_a_socket_listens_as_soon_as_it_has_its_path(tmp_path: Path, monkeypatch
         seen.append(is_alive(path))
 
     os_link = os.link
-    monkeypatch.setattr(unix_socket.os, "link", link)
+    monkeypatch.setattr(os, "link", link)
     UnixSocket(str(path)).close()
     assert seen == [True]
 
@@ -152,13 +152,13 @@ def test_no_file_is_removed_after_another_process_can_have_replaced_it(
     """A file on which no process listens may be replaced at any time."""
     path = tmp_path / "socket"
     made = UnixSocket(str(path))
-    alive = []
+    alive: list[bool] = []
 
     def unlink(name: str) -> None:
         alive.append(is_alive(path))
         os_unlink(name)
 
     os_unlink = os.unlink
-    monkeypatch.setattr(unix_socket.os, "unlink", unlink)
+    monkeypatch.setattr(os, "unlink", unlink)
     made.close()
     assert alive == [True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
@@ -19,8 +19,6 @@ from sansnet_cli.output import report
 from sansnet_cli.process.daemon import (
     Identity,
     PidFile,
-    close_inherited,
-    named_descriptors,
     run_in_background,
     system_root,
     unwritable,
@@ -67,19 +65,10 @@ def start(program: str, request: Request) -> int:
     try:
         fd = request.options.fd if isinstance(request.options, ServeOptions) else None
         passed = None if fd is None else adopt(fd)
-        close_inherited(_needed(request, passed))
         return _start(request, log, passed)
     except (OSError, SansnetError, MemoryError, ImportError) as error:
         log.error(report.reason(error))
     return 1
-
-
-def _needed(request: Request, passed: socket.socket | None) -> Iterator[int]:
-    """Inherited descriptors that lead to the guest."""
-    if passed is not None:
-        yield passed.fileno()
-    if isinstance(request.options, AttachOptions):
-        yield from named_descriptors(request.options.netns, request.options.userns)
 
 
 def _start(request: Request, log: Log, passed: socket.socket | None) -> int:

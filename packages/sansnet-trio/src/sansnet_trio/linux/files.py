@@ -48,7 +48,8 @@ def give_new_files(user: int, group: int) -> None:
     """Let this user own the files that `open_output` makes from now on, because this process becomes that user.
 
     Args:
-        user, group: their numbers; this process must be root.
+        user: its number; this process must be root.
+        group: number of the files' group.
     """
     global _new_owner
     _new_owner = user, group

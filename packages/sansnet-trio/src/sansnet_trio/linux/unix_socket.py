@@ -41,7 +41,7 @@ _MAX_PATH: Final = 107
 _LINK_TRIES: Final = 10
 """Each further try needs a socket that was at the path before and that no process listens on now."""
 _LOCK_TIMEOUT: Final = 1.0
-"""Seconds to wait for the lock of a directory. It is held for microseconds, but any user who can read it may hold it."""
+"""Seconds to wait for the lock of a directory. It is held for microseconds, but any user may hold that of /tmp."""
 _LOCK_INTERVAL: Final = 0.01
 
 _PROBE: Final = b"\0sansnet-probe-"
