@@ -146,19 +146,20 @@ def test_a_stale_socket_stays_while_another_process_has_the_lock(
     timer.join()
 
 
-def test_no_file_is_removed_after_another_process_can_have_replaced_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file on which no process listens may be replaced at any time."""
+def test_no_file_is_removed_that_another_process_has_put_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as no process listens any more, another one may replace the file, which `close` looks at first."""
     path = tmp_path / "socket"
-    made = UnixSocket(str(path))
-    alive: list[bool] = []
+    first = UnixSocket(str(path))
+    second: list[UnixSocket] = []
+    lock = unix_socket._lock
 
-    def unlink(name: str) -> None:
-        alive.append(is_alive(path))
-        os_unlink(name)
+    def replaced(descriptor: int) -> bool:
+        monkeypatch.setattr(unix_socket, "_lock", lock)
+        second.append(UnixSocket(str(path)))  # between the look at the file and its removal
+        return lock(descriptor)
 
-    os_unlink = os.unlink
-    monkeypatch.setattr(os, "unlink", unlink)
-    made.close()
-    assert alive == [True]
+    monkeypatch.setattr(unix_socket, "_lock", replaced)
+    first.close()
+    assert is_alive(path)
+    second[0].close()
+    assert not path.exists()

@@ -28,6 +28,7 @@ _WORDS: Final = {
     "UDP (inbound=False)": "-U",
     "ifname=": "-I",
     "root=True": "--root",
+    "host_processes=True": "--host-processes",
     "Forwards(freebind=True)": "--freebind",
     "ExistingNamespace(user=PATH)": "--userns",
     "use_vhost_user=False": "--link stream",

@@ -198,8 +198,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps
 
     namespace = find_namespace(options)
     changes_user = steps.identity is not None
-    stays = needs_resident(options, namespace, changes_user=changes_user)
-    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=stays) as guest:
+    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=needs_resident(options)) as guest:
         from sansnet_cli.attach.start import start as start_attached
 
         def ready(setup: Setup) -> None:
@@ -212,7 +211,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps
 
 def _run(options: RunOptions, capture: BinaryIO | None) -> int:
     """Run a command in a namespace of its own, until the command ends."""
-    with CommandGuest.fork(options.command, partial(_prepare, options)) as guest:
+    with CommandGuest.fork(options.command, partial(_prepare, options), host_processes=options.host_processes) as guest:
         from sansnet_cli.run.start import start as start_command
 
         return start_command(guest, options, capture)

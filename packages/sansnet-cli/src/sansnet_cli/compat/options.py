@@ -108,6 +108,9 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
     "a recording; not in the originals": (
         Option("record", "", "FILE", "record to FILE for `sansnet replay`; default: $SANSNET_RECORD", added=True),
     ),
+    "the command; not in the originals": (
+        Option("host-processes", text="let it see the host's processes, and signal yours", only="pasta", added=True),
+    ),
     "the sandbox; not in the originals": (
         Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or off", added=True),
         Option("no-sandbox", text="the same as --sandbox off", added=True),

@@ -10,6 +10,7 @@ import contextlib
 import resource
 import select
 import threading
+from functools import partial
 from importlib import import_module
 from typing import BinaryIO, Final
 
@@ -18,6 +19,7 @@ from sansnet_cli.output import report
 from sansnet_cli.process import readiness
 from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
+from sansnet_cli.runtime.job_control import JobControl
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
 from sansnet_cli.runtime.record import recorded
@@ -50,7 +52,11 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         ForwardError: a port cannot be forwarded.
         ListenError: the control socket cannot be made.
     """
-    with contextlib.closing(CommandSignals()) as signals, controlled(options) as control:
+    with (
+        contextlib.closing(JobControl()) as jobs,
+        contextlib.closing(CommandSignals()) as signals,
+        controlled(options) as control,
+    ):
         loading = _Loading()
         try:
             ready = _wait_ready(guest, signals)
@@ -61,6 +67,8 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             report.warn(warning)
         if options.verbose:
             report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
+            for note in ready.notes:
+                report.inform(note)
         if options.ports.forwards or control.is_on:
             loading.join()  # a listener in the guest forks the socket agent, and a fork allows no other thread
         readiness.allow_many_descriptors()  # the command was forked before
@@ -73,7 +81,9 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
             readiness.require_descriptors()
             readiness.renounce(options.ports, controlled=control.is_on)
-            guest.start()
+            guest.on_stop = partial(jobs.follow, guest)
+            guest.start(foreground=jobs.separate)
+            signals.separate = jobs.separate
             loading.join()
             from sansnet_cli.run.serve import serve
             from sansnet_cli.runtime.session import Session

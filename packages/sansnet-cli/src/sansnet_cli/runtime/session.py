@@ -11,7 +11,7 @@ import trio
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
 from sansnet_cli.runtime.audit import INTERVAL, Audit
-from sansnet_cli.runtime.brokered import brokered
+from sansnet_cli.runtime.brokered import Brokered, brokered
 from sansnet_cli.runtime.confinement import confine_main
 from sansnet_cli.runtime.control import Control, asks_of
 from sansnet_cli.runtime.following import Follower
@@ -105,7 +105,8 @@ class Session:
         Yields a nursery for other tasks of the command. They are cancelled at the end of the block. A single
         exception leaves the block itself, and not a group of it.
         """
-        with brokered(self._follower, self._guest, self._namespace) as self._broker:
+        parts = Brokered(self._follower, self._guest, self._namespace, self._recording, self._audit.learnt)
+        with brokered(parts) as self._broker:
             confine_main(self.options, controlled=self._control.is_on)
             async with self._tasks() as nursery:
                 yield nursery

@@ -97,7 +97,7 @@ def _open_or_make(path: str, flags: int, given: bool) -> int:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, PRIVATE)
     except FileExistsError:
         return _open_existing(path, flags)
-    if given and _new_owner is not None:
+    if given and _new_owner is not None and _new_owner[0] != os.geteuid():
         with suppress(OSError):  # a user namespace may not have this user
             os.fchown(descriptor, *_new_owner)
     return descriptor

@@ -27,6 +27,7 @@ import trio
 
 from sansnet_core import SansnetError
 from sansnet_trio.linux.descriptors import SHORTAGE
+from sansnet_trio.linux.own_names import OwnName
 from sansnet_trio.linux.syscalls import MAX_BACKLOG
 
 __all__ = ["ListenError", "Peer", "UnixSocket", "network_cookie", "peer"]
@@ -70,14 +71,15 @@ class UnixSocket:
     """
 
     def __init__(self, where: str | socket.socket, *, private: bool = False) -> None:
-        self._file: tuple[str, tuple[int, int]] | None = None
+        self._file: OwnName | None = None
         if isinstance(where, socket.socket):
             where.setblocking(False)
             self._socket = where
         else:
             self._socket = _listen(where, private)
             path = os.path.abspath(where)  # the working directory may be another one when the file is removed
-            self._file = path, _identity(path)
+            identity = _identity(path)
+            self._file = OwnName(path, lambda: _identity(path) == identity, lambda path: _remove(path, identity))
 
     async def accept(self) -> socket.socket:
         """The next connection."""
@@ -96,17 +98,11 @@ class UnixSocket:
                 await trio.sleep(_SHORTAGE_PAUSE)
 
     def close(self) -> None:
-        """Remove the file unless another program has replaced it, and stop listening. A second call does nothing.
-
-        In this order: no process of ours replaces a file on which a process listens.
-        """
+        """Stop listening, and remove the file unless another program has replaced it. A second call does nothing."""
         if self._socket.fileno() >= 0:
-            if self._file is not None:
-                path, identity = self._file
-                with contextlib.suppress(OSError):
-                    if _identity(path) == identity:
-                        os.unlink(path)
             self._socket.close()
+            if self._file is not None:
+                self._file.remove()
 
 
 class Peer(NamedTuple):
@@ -214,6 +210,13 @@ def _remove_stale(path: str) -> None:
         except BlockingIOError:  # a process listens, and its backlog is full
             pass
     raise ListenError(f"another program listens on {path}; end it, or give another path")
+
+
+def _remove(path: str, identity: tuple[int, int]) -> None:
+    """Remove a socket file of ours, on which no process listens any more: so another process may replace it."""
+    with _locked(os.path.dirname(path)):
+        if _identity(path) == identity:
+            os.unlink(path)
 
 
 @contextlib.contextmanager
