@@ -128,7 +128,9 @@ class Opening:
         elif target is not None and target.reason is not None:
             self._refuse_syn(guest, remote, syn, target)
         elif self.questions.is_full(inbound=False):
-            self._refused(guest, remote, 0, Reason.UNDECIDED_LIMIT if target else Reason.NAME_LIMIT, target)
+            reason = Reason.UNDECIDED_LIMIT if target is not None else Reason.NAME_LIMIT
+            named = target or Target(Judgement(Action.ALLOW), name=context.targets.name(remote))
+            self._refused(guest, remote, 0, reason, named)
         else:
             flow = self._begin(syn, key, buf, guest, remote, remote, undecided=True)
             self._hold(flow, target)
