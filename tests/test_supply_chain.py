@@ -1,4 +1,4 @@
-"""What a release publishes: the same bytes from every build, a lock that installs the command, a bill of materials."""
+"""The files of a release: the same bytes from every build, a lock that installs the command, a bill of materials."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def published(checkout: Path, into: Path, variables: Mapping[str, str], umask: i
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a release of this checkout publishes."""
+    """The files of a release of this checkout."""
     directory = tmp_path_factory.mktemp("release")
     published(copied_checkout(directory / "checkout"), directory / "dist", {}, 0o022)
     return directory / "dist"

@@ -60,7 +60,7 @@ class PidFile:
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = open_output(path, given=False)
+        self._fd = open_output(path, is_for_new_user=False)
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):  # the caller may wait for the end of a pipe
             close_named(path)
 

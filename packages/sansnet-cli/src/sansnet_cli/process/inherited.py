@@ -30,7 +30,7 @@ def close_unnamed(words: Sequence[str], environment: Mapping[str, str]) -> None:
     """Close the descriptors that neither a command line nor the environment names.
 
     Args:
-        words: of the command line; a descriptor is named by a path such as /dev/fd/5 in a word, or by `--fd`.
+        words: the words of the command line; a descriptor is named by a path such as /dev/fd/5 in a word, or by `--fd`.
         environment: the variables; those of sansnet may have such a path, and LISTEN_FDS counts passed sockets.
     """
     values = [value for name, value in environment.items() if name.startswith(_PREFIX)]

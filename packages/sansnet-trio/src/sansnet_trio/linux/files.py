@@ -55,7 +55,7 @@ def give_new_files(user: int, group: int) -> None:
     _new_owner = user, group
 
 
-def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True, given: bool = True) -> int:
+def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True, is_for_new_user: bool = True) -> int:
     """Open a file that users read, such as a capture.
 
     Root may run this, and other users may make files in the directory. So
@@ -72,7 +72,7 @@ def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True, 
         path: path of the file.
         access: os.O_WRONLY or os.O_RDWR.
         truncate: whether to empty the file.
-        given: whether a new file belongs to the user of `give_new_files`.
+        is_for_new_user: whether a new file belongs to the user of `give_new_files`.
 
     Raises:
         OSError: it cannot be opened.
@@ -80,7 +80,7 @@ def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True, 
     flags = access | os.O_CLOEXEC | os.O_NOCTTY
     if not _STREAMS.fullmatch(os.path.realpath(os.path.dirname(path))):
         flags |= os.O_NOFOLLOW
-    descriptor = _open_or_make(path, flags, given)
+    descriptor = _open_or_make(path, flags, is_for_new_user)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.set_blocking(descriptor, False)
@@ -92,12 +92,12 @@ def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True, 
     return descriptor
 
 
-def _open_or_make(path: str, flags: int, given: bool) -> int:
+def _open_or_make(path: str, flags: int, is_for_new_user: bool) -> int:
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, PRIVATE)
     except FileExistsError:
         return _open_existing(path, flags)
-    if given and _new_owner is not None and _new_owner[0] != os.geteuid():
+    if is_for_new_user and _new_owner is not None and _new_owner[0] != os.geteuid():
         with suppress(OSError):  # a user namespace may not have this user
             os.fchown(descriptor, *_new_owner)
     return descriptor

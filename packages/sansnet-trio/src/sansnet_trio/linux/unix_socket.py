@@ -4,8 +4,8 @@ A socket file is replaced if no process listens on it, and removed again by `clo
 another program, such as systemd, which then manages its file.
 
 Several processes may want the same path at the same time. So a socket is bound to a temporary name, listens, and only
-then gets its path by link(2), which fails if the path exists: whoever finds a socket at a path on which no process
-listens knows that its process is gone. Removing such a socket takes two steps, between which another process could
+then gets its path by link(2), which fails if the path exists. So if no process listens on a socket
+that has a path, its process has ended. Removing such a socket takes two steps, between which another process could
 replace it; the processes do that one after the other, by a lock of the directory.
 """
 
