@@ -59,6 +59,12 @@ def test_the_connect_to_a_proxy_leaves_from_it_too() -> None:
     assert opened(bench) == [OpenStream(SocketId(1), PROXY.server, OUTBOUND, *ends, None)]
 
 
+def test_other_connections_are_direct_where_there_are_proxies() -> None:
+    bench, _ = named(ALL, proxies=(PROXY,))
+    TcpGuest(bench, PUBLIC).syn()
+    assert [order.remote for order in opened(bench)] == [Endpoint(PUBLIC, 5432)]
+
+
 def test_the_dialogue_with_a_proxy_has_the_time_of_a_decision() -> None:
     via = Rule(action=Action.ALLOW, via="office")
     bench, _ = named(via, proxies=(PROXY,), limits=Limits(decision_time=4))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPERM
-from typing import Any
 
 import pytest
 
 from sansnet_core import Action, CloseSocket, Dropped, Endpoint, FlowRefused, Limits, Reason, Refuse, Rule
 from sansnet_core.orders import SocketId
-from sansnet_core.testing import OUTSIDER
+from sansnet_core.testing import GATEWAY, OUTSIDER
 from tests.core.direct import GUEST, Direct
 from tests.core.named import LEASE, NAME, PUBLIC, TcpGuest, named
 
@@ -63,8 +63,20 @@ def notice(
 def test_a_refusal_by_the_configuration(rule: Rule, destination: str, expected: FlowRefused) -> None:
     bench, _ = named(rule)
     if expected.rule == "?":
-        expected.rule = str(rule)
+        expected = replace(expected, rule=str(rule))
     assert refused(bench, destination) == expected
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["rule", "verdict"])
+def test_the_router_answers_each_syn_of_a_refused_connection(asks: bool) -> None:
+    bench, _ = named(ASK if asks else Rule(action=Action.REFUSE))
+    guest = TcpGuest(bench, PUBLIC)
+    guest.syn()
+    if asks:
+        bench.network.flow_decided(bench.take()[0].socket, Refuse(), bench.now)
+        bench.collect()
+    guest.syn()
+    assert [(packet.source, packet.payload[:2]) for packet in bench.packets] == [(GATEWAY, b"\3\x0d")] * 2
 
 
 @pytest.mark.parametrize("limits", [Limits(tcp_flows=1), Limits(tcp_pending=1)])
@@ -151,6 +163,7 @@ def test_an_outsider_without_a_verdict_in_time() -> None:
     bench.collect()
     bench.take()
     bench.wait(4.1)
-    ends: Any = Endpoint(GUEST, 80), OUTSIDER, OUTSIDER
-    assert last(bench) == FlowRefused(6, *ends, EACCES, Reason.UNDECIDED, True, 1004.0, None, "in")
+    reason = Reason.UNDECIDED
+    expected = FlowRefused(6, Endpoint(GUEST, 80), OUTSIDER, OUTSIDER, EACCES, reason, True, 1004.0, None, "in")
+    assert last(bench) == expected
     assert bench.take() == [CloseSocket(socket, True, EACCES)]

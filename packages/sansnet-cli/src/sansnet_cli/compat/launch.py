@@ -23,7 +23,7 @@ from sansnet_cli.process.daemon import (
     system_root,
     unwritable,
 )
-from sansnet_cli.process.loading import load_everything
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
@@ -181,7 +181,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
         steps.log.inform(f"UNIX domain socket bound at {path}")
 
     if steps.identity is not None:
-        load_everything()
+        load(options)
 
     def become() -> None:
         steps.become()
