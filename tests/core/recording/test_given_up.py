@@ -130,6 +130,8 @@ def test_a_relay_is_given_up_with_all_its_flows() -> None:
     assert bench.take() == [CloseSocket(stream), CloseSocket(opened.socket)]
     assert flows(bench) == []
     assert give_up(bench, owner) == "udp through proxy office"
+    bench.send(datagram())
+    assert len(associate(bench)[2]) == 1
 
 
 def test_a_relay_goes_on_with_the_flows_that_are_left() -> None:

@@ -507,3 +507,15 @@ def test_a_real_address_is_judged_by_the_names_that_it_stands_for() -> None:
     assert isinstance(refused, FlowRefused)
     assert (opened.name, opened.rule, refused.name) == (NAME, "database", None)
     assert bindings.pins == {packed(PUBLIC): 1}
+
+
+def test_a_flow_from_a_forwarded_port_keeps_the_name_of_a_real_address() -> None:
+    bench = Direct(replace(make_config(), rules=(RULE,), **REFUSE))
+    bindings = FakeBindings({}, {PUBLIC: (NAME,)})
+    bindings.attach(bench)
+    bench.network.forward_added(None, 5000, bench.now, (4,))
+    bench.send(datagram(PUBLIC))
+    (notice,) = bench.notices
+    assert isinstance(notice, FlowOpened)
+    assert (notice.name, notice.rule) == (NAME, "database")
+    assert bindings.pins == {packed(PUBLIC): 1}
