@@ -147,6 +147,17 @@ def test_a_relay_goes_on_with_the_flows_that_are_left() -> None:
     assert [packet.payload[:2] for packet in bench.packets] == [b"\0\x08"]
 
 
+def test_a_socket_that_was_forgotten_and_not_closed_yet_is_closed() -> None:
+    bench, (flow,) = begun(Endpoint(SERVER, 7))
+    socket = bench.take()[0].socket
+    assert give_up(bench, flow.end) is None
+    assert bench.take() == []
+    inside: Any = bench.network
+    del inside._udp._sockets[socket]
+    inside._udp.abandon(flow.end)
+    assert [type(order) for order in bench.network.take_orders()] == [CloseSocket]
+
+
 def test_what_is_no_flow_is_not_given_up() -> None:
     bench, _ = begun(Endpoint(SERVER, 7))
     bench.take()

@@ -1,4 +1,4 @@
-"""What UDP flows count, how long they live, and what errors and new configurations change of them."""
+"""Counts and lifetimes of UDP flows, and the effects of errors and of other configurations on them."""
 
 from __future__ import annotations
 
