@@ -53,6 +53,7 @@ _DATAGRAM: Final = (
 _TCGETS: Final = 0x5401
 _TCFLSH: Final = 0x540B
 _TIOCGPGRP: Final = 0x540F
+_TIOCSPGRP: Final = 0x5410
 _FIONREAD: Final = 0x541B
 _FIONBIO: Final = 0x5421
 _FIOCLEX: Final = 0x5451
@@ -159,15 +160,17 @@ _NETWORK: Final = Group(
         *when("getsockopt", *_option(s.IPPROTO_TCP, _READ_OF_TCP)),
     ),
 )
-_CHILDREN: Final = Group("the ends of children", allow("waitid", "wait4"))
+_CHILDREN: Final = Group(
+    "the ends of children and helper processes",
+    # Signals go to descriptors of processes that are open; others cannot be opened
+    allow("waitid", "wait4", "pidfd_send_signal"),
+)
 _SERVING: Final = (_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        # It takes descriptors of processes that are open; others cannot be opened
-        *allow("pidfd_send_signal"),
-        *when("ioctl", Argument(1, (_TIOCGPGRP,))),
-        *allow("getpgid"),
+        *when("ioctl", Argument(1, (_TIOCGPGRP, _TIOCSPGRP))),  # job control
+        *allow("getpgid", "getpriority"),
     ),
     Feature.TAP: when("ioctl", Argument(1, (_TUNSETPERSIST,))),
     Feature.VHOST_USER: (
@@ -211,7 +214,7 @@ def main(features: Collection[Feature] = ()) -> Profile:
         groups=(*_SERVING, *(Group(each.value, _OF_FEATURES[each]) for each in Feature if each in features)),
         refused=_REFUSED,
         files=None if Feature.OLD_CONTROL in features else {},  # with Landlock, it could not look at its clients
-        signals=Feature.CHILD in features,
+        signals=True,
         connects=True,
     )
 
