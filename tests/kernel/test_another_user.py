@@ -31,22 +31,22 @@ changed = None
 
 
 def watch(event, arguments):
-    if changed == os.getpid() and event in ("import", "open") and not isinstance(arguments[0], int):
+    if changed == os.getpid() and event in ("import", "open"):
         os.write(log, f"{{event}} {{arguments[0]!r}}\\n".encode())
 
 
 def become(self):
     global changed
     assume(self)
-    changed = os.getpid()  # not in the broker, which is forked later
+    changed = os.getpid()
     os.write(log, b"changed\\n")
 
 
 sys.addaudithook(watch)
 daemon.Identity.assume = become
-kept = daemon.close_inherited
-from sansnet_cli.compat import launch
-launch.close_inherited = lambda others: kept([*others, log])
+from sansnet_cli.process import inherited
+kept = inherited.close_inherited
+inherited.close_inherited = lambda others: kept([*others, log])
 sys.argv[0] = {program!r}
 main.main()
 """

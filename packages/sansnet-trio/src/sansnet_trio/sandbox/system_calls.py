@@ -65,7 +65,6 @@ NUMBERS: Final[Mapping[str, tuple[int, int | None]]] = {
     "getgid": (104, 176),
     "getpeername": (52, 205),
     "getpgid": (121, 155),
-    "getpriority": (140, 141),
     "getpgrp": (111, None),
     "getpid": (39, 172),
     "getppid": (110, 173),
