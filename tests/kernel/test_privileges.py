@@ -49,6 +49,7 @@ class Privileges(NamedTuple):
     no_new: bool
     sets: Sets
     hidden: bool
+    filtered: bool
 
 
 def privileges(pid: int) -> Privileges:
@@ -58,7 +59,7 @@ def privileges(pid: int) -> Privileges:
     # The files of a process that may not be traced belong to root, or to the root of its user namespace. For processes
     # of root itself that shows nothing; but only processes with CAP_SYS_PTRACE may read their environment.
     hidden = os.stat(f"/proc/{pid}/mem").st_uid != user if user else not readable(pid)
-    return Privileges(fields["NoNewPrivs"].strip() == "1", sets, hidden)
+    return Privileges(fields["NoNewPrivs"].strip() == "1", sets, hidden, fields["Seccomp"].strip() == "2")
 
 
 def readable(pid: int) -> bool:
@@ -71,7 +72,8 @@ def renounced(kept: int = NONE, *, bounded: bool = True) -> Callable[[Privileges
     """Whether nothing is left but some capabilities; an ordinary user cannot change the bounding set."""
 
     def check(found: Privileges) -> bool:
-        return found == Privileges(True, Sets(0, kept, kept, 0 if bounded else found.sets.bounding, 0), hidden=True)
+        sets = Sets(0, kept, kept, 0 if bounded else found.sets.bounding, 0)
+        return found == Privileges(True, sets, hidden=True, filtered=True)
 
     return check
 
@@ -79,6 +81,16 @@ def renounced(kept: int = NONE, *, bounded: bool = True) -> Callable[[Privileges
 def descendants(pid: int) -> list[int]:
     found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return [pid, *(one for child in found for one in descendants(child))]
+
+
+def is_broker(sansnet: int, pid: int) -> bool:
+    """Whether a helper of sansnet is the broker, which stays outside of the guest."""
+    return os.readlink(f"/proc/{pid}/ns/net") == os.readlink(f"/proc/{sansnet}/ns/net")
+
+
+def helpers(sansnet: int) -> list[int]:
+    """The helpers that are in the guest."""
+    return [pid for pid in descendants(sansnet)[1:] if not is_broker(sansnet, pid)]
 
 
 def as_user(line: list[str], user: int | None) -> list[str]:
@@ -108,7 +120,9 @@ def check_helpers(sansnet: int, command: int, user: int | None) -> None:
     """The reaper of root's guest may signal all users of that guest; other helpers have nothing."""
     of_guest = reaper(sansnet)
     for pid in descendants(sansnet)[1:]:
-        if pid != command:
+        if is_broker(sansnet, pid):
+            check(pid, renounced(bounded=user is None))
+        elif pid != command:
             check(pid, renounced(SIGNALS if (pid, user) == (of_guest, None) else NONE))
 
 
@@ -154,7 +168,7 @@ def test_attach(lab: Lab, user: int | None, options: list[str]) -> None:
         assert process.stderr is not None
         assert "attached to" in process.stderr.readline()
         check(process.pid, renounced(bounded=user is None))
-        others = descendants(process.pid)[1:]
+        others = helpers(process.pid)
         if user is None:
             check(others.pop(0), resident)
         assert len(others) == (1 if options else 0)
@@ -172,7 +186,7 @@ def test_the_process_that_stays_in_a_guest_has_nothing_else(lab: Lab) -> None:
     with held_namespace() as namespace, started(lab, None, "attach", str(namespace.pid)) as process:
         assert process.stderr is not None
         assert "attached to" in process.stderr.readline()
-        [pid] = descendants(process.pid)[1:]
+        [pid] = helpers(process.pid)
         check(pid, resident)
         assert eventually(lambda: len(os.listdir(f"/proc/{pid}/fd")) == 1)
         [channel] = os.listdir(f"/proc/{pid}/fd")
@@ -196,7 +210,7 @@ def test_no_process_stays_in_a_guest_that_does_not_change(lab: Lab, options: lis
         assert process.stderr is not None
         while "attached to" not in process.stderr.readline():
             assert process.poll() is None
-        assert descendants(process.pid)[1:] == []
+        assert helpers(process.pid) == []
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -221,7 +235,7 @@ def test_qemu(lab: Lab, place: Path, user: int | None) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         check(process.pid, renounced(bounded=user is None))
-        [machine] = descendants(process.pid)[1:]
+        [machine] = (pid for pid in descendants(process.pid)[1:] if not privileges(pid).no_new)
         theirs = privileges(machine)
         assert not theirs.no_new
         assert theirs.sets.permitted == (0 if user else privileges(os.getpid()).sets.permitted)
@@ -255,7 +269,7 @@ def test_pasta_of_a_process(caller: Caller, user: int | None) -> None:
         with ended(pid_file) as daemon:
             kept = LOW_PORTS if user is None else NONE  # its ports follow who listens
             assert renounced(kept, bounded=user is None)(privileges(daemon)), privileges(daemon)
-            others = descendants(daemon)[1:]
+            others = helpers(daemon)
             if user is None:
                 check(others.pop(0), resident)
             [agent] = others

@@ -22,7 +22,7 @@ __all__ = ["BROKER", "REAPER", "RESIDENT", "SOCKET_AGENT", "Feature", "main"]
 class Feature(Enum):
     """A feature for which the process that serves a guest needs further system calls."""
 
-    CHILD = "a child is waited for and gets signals: a command, or QEMU"
+    CHILD = "a child that shares the terminal: a command, or QEMU"
     TAP = "the guest's interface is one of the host's kernel"
     VHOST_USER = "virtual machines share their memory"
     CLIENTS = "machines connect to a socket, or clients to the control socket"
@@ -53,6 +53,7 @@ _DATAGRAM: Final = (
 _TCGETS: Final = 0x5401
 _TCFLSH: Final = 0x540B
 _TIOCGPGRP: Final = 0x540F
+_TIOCSPGRP: Final = 0x5410
 _FIONREAD: Final = 0x541B
 _FIONBIO: Final = 0x5421
 _FIOCLEX: Final = 0x5451
@@ -159,15 +160,16 @@ _NETWORK: Final = Group(
         *when("getsockopt", *_option(s.IPPROTO_TCP, _READ_OF_TCP)),
     ),
 )
-_CHILDREN: Final = Group("the ends of children", allow("waitid", "wait4"))
+_CHILDREN: Final = Group(
+    "the states of helper processes, of the command and of QEMU, and signals to those whose descriptors are open",
+    allow("waitid", "wait4", "pidfd_send_signal"),
+)
 _SERVING: Final = (_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        # It takes descriptors of processes that are open; others cannot be opened
-        *allow("pidfd_send_signal"),
-        *when("ioctl", Argument(1, (_TIOCGPGRP,))),
-        *allow("getpgid"),
+        *when("ioctl", Argument(1, (_TIOCGPGRP, _TIOCSPGRP))),
+        *allow("getpgid", "getpriority"),  # whether a process group exists
     ),
     Feature.TAP: when("ioctl", Argument(1, (_TUNSETPERSIST,))),
     Feature.VHOST_USER: (
@@ -211,7 +213,7 @@ def main(features: Collection[Feature] = ()) -> Profile:
         groups=(*_SERVING, *(Group(each.value, _OF_FEATURES[each]) for each in Feature if each in features)),
         refused=_REFUSED,
         files=None if Feature.OLD_CONTROL in features else {},  # with Landlock, it could not look at its clients
-        signals=Feature.CHILD in features,
+        signals=True,
         connects=True,
     )
 
