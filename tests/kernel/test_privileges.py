@@ -18,7 +18,7 @@ import pytest
 from tests.lab import RUN_SANSNET, USER, Lab, eventually
 from tests.lab.callers import Caller, ended
 from tests.lab.namespaces import Namespace, held_namespace, running
-from tests.lab.processes import outside, reaper
+from tests.lab.processes import broker, helpers, outside, reaper
 
 NONE: Final = 0
 SIGNALS: Final = 1 << 5
@@ -83,16 +83,6 @@ def descendants(pid: int) -> list[int]:
     return [pid, *(one for child in found for one in descendants(child))]
 
 
-def is_broker(sansnet: int, pid: int) -> bool:
-    """Whether a helper of sansnet is the broker, which stays outside of the guest."""
-    return os.readlink(f"/proc/{pid}/ns/net") == os.readlink(f"/proc/{sansnet}/ns/net")
-
-
-def helpers(sansnet: int) -> list[int]:
-    """The helpers that are in the guest."""
-    return [pid for pid in descendants(sansnet)[1:] if not is_broker(sansnet, pid)]
-
-
 def as_user(line: list[str], user: int | None) -> list[str]:
     return line if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--", *line]
 
@@ -120,10 +110,9 @@ def check_helpers(sansnet: int, command: int, user: int | None) -> None:
     """The reaper of root's guest may signal all users of that guest; other helpers have nothing."""
     of_guest = reaper(sansnet)
     for pid in descendants(sansnet)[1:]:
-        if is_broker(sansnet, pid):
-            check(pid, renounced(bounded=user is None))
-        elif pid != command:
-            check(pid, renounced(SIGNALS if (pid, user) == (of_guest, None) else NONE))
+        if pid != command:
+            kept = SIGNALS if (pid, user) == (of_guest, None) else NONE
+            check(pid, renounced(kept, bounded=user is None or pid != broker(sansnet)))
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -168,9 +157,9 @@ def test_attach(lab: Lab, user: int | None, options: list[str]) -> None:
         assert process.stderr is not None
         assert "attached to" in process.stderr.readline()
         check(process.pid, renounced(bounded=user is None))
-        others = helpers(process.pid)
-        if user is None:
-            check(others.pop(0), resident)
+        check(broker(process.pid), renounced(bounded=user is None))
+        first, *others = helpers(process.pid)
+        check(first, resident)
         assert len(others) == (1 if options else 0)
         for pid in others:
             check(pid, renounced())
@@ -221,6 +210,7 @@ def test_serve(lab: Lab, place: Path, user: int | None, options: list[str]) -> N
         assert process.stderr is not None
         assert "waiting for a guest" in process.stderr.readline()
         check(process.pid, renounced(LOW_PORTS if options and user is None else NONE, bounded=user is None))
+        check(broker(process.pid), renounced(bounded=user is None))
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -235,7 +225,8 @@ def test_qemu(lab: Lab, place: Path, user: int | None) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         check(process.pid, renounced(bounded=user is None))
-        [machine] = (pid for pid in descendants(process.pid)[1:] if not privileges(pid).no_new)
+        check(broker(process.pid), renounced(bounded=user is None))
+        [machine] = helpers(process.pid)
         theirs = privileges(machine)
         assert not theirs.no_new
         assert theirs.sets.permitted == (0 if user else privileges(os.getpid()).sets.permitted)
@@ -257,7 +248,8 @@ def test_passt(caller: Caller, user: int | None, control: bool) -> None:
     done = caller.call("passt", "-q", *words, "-s", str(place / "socket"), "-P", str(place / "pid"), user=user)
     assert (done.status, done.errors) == (0, "")
     with ended(place / "pid") as daemon:
-        assert renounced(bounded=user is None or not control)(privileges(daemon)), privileges(daemon)
+        check(daemon, renounced(bounded=user is None or not control))
+        check(broker(daemon), renounced(bounded=user is None or not control))
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -268,12 +260,10 @@ def test_pasta_of_a_process(caller: Caller, user: int | None) -> None:
         assert (done.status, done.errors) == (0, "")
         with ended(pid_file) as daemon:
             kept = LOW_PORTS if user is None else NONE  # its ports follow who listens
-            assert renounced(kept, bounded=user is None)(privileges(daemon)), privileges(daemon)
-            others = helpers(daemon)
-            if user is None:
-                check(others.pop(0), resident)
-            [agent] = others
-            assert renounced()(privileges(agent)), privileges(agent)
+            check(daemon, renounced(kept, bounded=user is None))
+            first, agent = helpers(daemon)
+            check(first, resident)
+            check(agent, renounced())
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
