@@ -23,7 +23,7 @@ __all__ = ["BROKER", "REAPER", "RESIDENT", "SOCKET_AGENT", "Feature", "main"]
 class Feature(Enum):
     """A feature for which the process that serves a guest needs further system calls."""
 
-    CHILD = "a child is waited for and gets signals: a command, or QEMU"
+    CHILD = "a child that shares the terminal: a command, or QEMU"
     TAP = "the guest's interface is one of the host's kernel"
     VHOST_USER = "virtual machines share their memory"
     CLIENTS = "machines connect to a socket, or clients to the control socket"
@@ -61,6 +61,7 @@ _DATAGRAM: Final = (
 _TCGETS: Final = 0x5401
 _TCFLSH: Final = 0x540B
 _TIOCGPGRP: Final = 0x540F
+_TIOCSPGRP: Final = 0x5410
 _FIONREAD: Final = 0x541B
 _FIONBIO: Final = 0x5421
 _FIOCLEX: Final = 0x5451
@@ -177,8 +178,8 @@ _SERVING: Final = (_OWN_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, 
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        *when("ioctl", Argument(1, (_TIOCGPGRP,))),
-        *allow("getpgid"),
+        *when("ioctl", Argument(1, (_TIOCGPGRP, _TIOCSPGRP))),
+        *allow("getpgid", "getpriority"),  # whether a process group exists
     ),
     Feature.TAP: when("ioctl", Argument(1, (_TUNSETPERSIST,))),
     Feature.VHOST_USER: (
