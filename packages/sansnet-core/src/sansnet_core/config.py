@@ -76,7 +76,6 @@ _FULL_MEMORY: Final = 1 << 30
 """Bytes that a network takes at most with the default limits, approximately."""
 _COUNTS: Final = (
     "tcp_flows",
-    "tcp_pending",
     "tcp_inbound_flows",
     "udp_flows",
     "udp_inbound_flows",
@@ -275,6 +274,7 @@ class Limits(Record):
         lowered: dict[str, int] = {}
         for name in _COUNTS:
             lowered[name] = max(self._defaults[name] * memory // _FULL_MEMORY, _MIN_COUNT)
+        lowered["tcp_pending"] = lowered["tcp_flows"] // 2
         lowered["tcp_memory"] = memory // 2
         lowered["tcp_window"] = lowered["tcp_send_buffer"] = memory // 16
         lowered["name_cache"] = memory // 256

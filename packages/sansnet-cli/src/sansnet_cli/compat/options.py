@@ -111,7 +111,7 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
     "limits for the sake of the host; not in the originals": (
         Option("memory", "", "SIZE", "memory of the guest's network; default: $SANSNET_MEMORY", added=True),
         Option("keep-udp-ports", text="let the guest take UDP ports of known services of the host", added=True),
-        Option("allow-unsealed", "", "", "accept memory that can shrink; $SANSNET_ALLOW_UNSEALED=1", "passt", added=True),
+        Option("allow-unsealed", "", "", "accept memory that can shrink; $SANSNET_ALLOW_UNSEALED", "passt", added=True),
     ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),

@@ -201,7 +201,7 @@ class _Reader:
         fd = self._last("fd", values.descriptor)
         return ServeOptions(
             **self._network(),
-            allow_unsealed=self._has("allow-unsealed") or os.environ.get(_ALLOW_UNSEALED) == "1",
+            allow_unsealed=self._has("allow-unsealed") or os.environ.get(_ALLOW_UNSEALED, "") not in ("", "0"),
             socket=self._file("socket"),
             fd=fd,
             one_off=self._has("one-off") or fd is not None,
