@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from sansnet_trio.guest import live_change
-from sansnet_trio.guest.live_change import GuestChange, change_guest
+from sansnet_trio.guest.live_change import GuestChange, LiveGuest, change_guest
 from sansnet_trio.guest.plan import GuestPlan
 
 PLAN = GuestPlan(interface="eth7", mtu=1400, addresses=())
@@ -29,7 +29,7 @@ def test_waiting_for_a_child_that_may_not_be_killed_has_a_bound(monkeypatch: pyt
     monkeypatch.setattr(os, "kill", refuse)
     began = time.monotonic()
     with pytest.raises(OSError, match=os.strerror(errno.ETIMEDOUT)):
-        trio.run(change_guest, GuestChange(old=PLAN, new=PLAN), lambda: time.sleep(60))
+        trio.run(change_guest, LiveGuest(lambda: time.sleep(60)), GuestChange(old=PLAN, new=PLAN))
     assert time.monotonic() - began < 30
     [child] = set(children)
     kill(child, signal.SIGKILL)

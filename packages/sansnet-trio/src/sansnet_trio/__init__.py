@@ -12,18 +12,20 @@ setup from it and from the options. All errors raised on purpose derive from `sa
 
 Names that are not listed here are found in these modules, which are public too:
 
+- `broker`: the process that opens files and watches the host for one that is confined, one module for each part.
 - `control.impairments`, `control.policies`, `policies`: impairments and a policy that change while they are used, for
   programs with their own control socket.
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,
   for programs that make the guest themselves.
-- `guest.child`, `guest.execute`: the parts of `CommandGuest` for programs with their own start.
+- `guest.child`, `guest.execute`, `guest.live_change`: the parts of `CommandGuest` for programs with their own start.
 - `links.machine_link`, `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and
   observed links.
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.
 - `linux`: system calls, /proc, privileges, children and netlink, one module each.
 - `plan`: makes a guest's setup from options, one module for each part.
+- `sandbox`, `sandbox.mode`, `sandbox.profiles`: the sandbox, which confines a process for good.
 - `testing`, `testing.pytest_plugin`: a kit for tests, with guests in the same program, and fixtures of pytest.
 - `words`: the words of messages for arguments of this library, which a command replaces by its options.
 

@@ -19,7 +19,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -65,6 +65,13 @@ _POLL_INTERVAL: Final = 5.0
 """Seconds between checks of the files, if no inotify watch is available."""
 
 
+class _Burst(NamedTuple):
+    """The times of the first and the last change of a burst."""
+
+    first: float
+    last: float
+
+
 class HostWatch(Uncopyable):
     """Watches the calling thread's network namespace, and files. Close it, or use it as a context manager.
 
@@ -86,6 +93,7 @@ class HostWatch(Uncopyable):
         """For each watch, the relevant names in a directory; None for a file."""
         self._states: list[tuple[int, ...]] = []
         self._changed = False
+        self._burst: _Burst | None = None
         self._reported: float | None = None
         self._next = -math.inf
         """Earliest time of the next report."""
@@ -116,28 +124,53 @@ class HostWatch(Uncopyable):
         Returns:
             Whether one of the files may have changed.
         """
+        while (changed := self.poll()) is None:
+            with trio.move_on_after(max(self.due() - time.monotonic(), 0)):
+                if self.is_listening():
+                    await trio.lowlevel.wait_readable(self._poll.fileno())
+                else:
+                    await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        return changed
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there is something to `poll`, while `is_listening`."""
+        return self._poll.fileno()
+
+    def is_listening(self) -> bool:
+        """Whether changes are of interest now, and not in a pause."""
+        return time.monotonic() >= self._next
+
+    def due(self) -> float:
+        """The time (`time.monotonic`) of the next `poll` if the descriptor does not become readable before."""
+        if not self.is_listening():
+            return self._next
+        if self._burst is not None:
+            return min(self._burst.last + _BURST_GAP, self._burst.first + _MAX_BURST)
+        return math.inf if self._inotify is not None else time.monotonic() + _POLL_INTERVAL
+
+    def poll(self) -> bool | None:
+        """`wait` for programs without trio: call it again when the descriptor is readable, or at the time of `due`.
+
+        Returns:
+            None if there is no report yet; otherwise whether one of the files may have changed.
+        """
+        now = time.monotonic()
         if self._reported is not None:  # first call after the report
-            now = time.monotonic()
             self._next = now + min(max(_MIN_PAUSE, _PAUSE_FACTOR * (now - self._reported)), _MAX_PAUSE)
             self._reported = None
-        await trio.sleep(max(self._next - time.monotonic(), 0))
-        while not self._drain():
-            await self._wait_readable(math.inf if self._inotify is not None else _POLL_INTERVAL)
-        deadline = trio.current_time() + _MAX_BURST
-        while trio.current_time() < deadline and await self._wait_readable(_BURST_GAP):
-            self._drain()
+        if now < self._next:
+            return None
+        if self._drain():
+            self._burst = _Burst(now if self._burst is None else self._burst.first, now)
+        if self._burst is None or now < min(self._burst.last + _BURST_GAP, self._burst.first + _MAX_BURST):
+            return None
+        self._burst = None
         self._reported = time.monotonic()
         changed, self._changed = self._changed, False
         if changed:
             self._watch_files()  # symbolic links may lead to other directories now
         return changed
-
-    async def _wait_readable(self, seconds: float) -> bool:
-        """Whether a message arrives within some seconds."""
-        with trio.move_on_after(seconds):
-            await trio.lowlevel.wait_readable(self._poll.fileno())
-            return True
-        return False
 
     def _drain(self) -> bool:
         """Read all messages; whether one is relevant."""

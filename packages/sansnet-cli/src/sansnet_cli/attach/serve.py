@@ -10,34 +10,31 @@ import trio
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.termination import cancel_when_signalled, terminating_signals
 from sansnet_trio.guest.errors import GuestError
-from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.links import Link, LinkClosed
 
 __all__ = ["serve"]
 
 
-def serve(session: Session, link: Link, namespace: ExistingNamespace | None, mask: Collection[int]) -> None:
+def serve(session: Session, link: Link, mask: Collection[int]) -> None:
     """Serve the network of a namespace until it is gone or a signal comes.
 
     Args:
         session: the guest's session.
         link: the guest's link; closed at the end.
-        namespace: sansnet ends when it is gone; None to continue then.
         mask: the signals to block from now on. The caller has blocked `TERMINATING`.
 
     Raises:
         GuestError: the guest's interface went away.
     """
-    trio.run(_serve, session, link, namespace, mask)
+    trio.run(_serve, session, link, mask)
 
 
-async def _serve(session: Session, link: Link, namespace: ExistingNamespace | None, mask: Collection[int]) -> None:
+async def _serve(session: Session, link: Link, mask: Collection[int]) -> None:
     with terminating_signals() as signals:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         async with session.running() as nursery:
             nursery.start_soon(cancel_when_signalled, nursery.cancel_scope, signals)
-            if namespace is not None:
-                nursery.start_soon(_cancel_when_gone, nursery.cancel_scope, namespace)
+            nursery.start_soon(_cancel_when_gone, nursery.cancel_scope, session)
             try:
                 async with session.serving(link):
                     await trio.sleep_forever()
@@ -45,6 +42,6 @@ async def _serve(session: Session, link: Link, namespace: ExistingNamespace | No
                 raise GuestError(f"the guest has lost its interface: {error}") from error
 
 
-async def _cancel_when_gone(scope: trio.CancelScope, namespace: ExistingNamespace) -> None:
-    await namespace.wait_gone()
+async def _cancel_when_gone(scope: trio.CancelScope, session: Session) -> None:
+    await session.wait_gone()
     scope.cancel()

@@ -82,8 +82,18 @@ def start(
             from sansnet_cli.runtime.session import Session
 
             readiness.prepare()
-            session = Session(options, setup, control, forwards, guest, audit=audit, recording=recording, prompts=True)
-            serve(session, link, guest.namespace if options.ends_with_namespace else None, mask)
+            session = Session(
+                options,
+                setup,
+                control,
+                forwards,
+                guest,
+                namespace=guest.namespace if options.ends_with_namespace else None,
+                audit=audit,
+                recording=recording,
+                prompts=True,
+            )
+            serve(session, link, mask)
 
 
 def _receive_ready(guest: AttachedGuest[Setup]) -> ReadyGuest[Setup]:

@@ -38,6 +38,7 @@ from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NamespaceOptions
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup
+from sansnet_trio.sandbox import choose
 
 if TYPE_CHECKING:
     from sansnet_trio.links.machine_listener import MachineListener
@@ -62,6 +63,7 @@ def start(program: str, request: Request) -> int:
     """
     log = Log(program, request.process.level)
     report.send_to(log)
+    choose(request.options.sandbox)
     try:
         fd = request.options.fd if isinstance(request.options, ServeOptions) else None
         passed = None if fd is None else adopt(fd)

@@ -113,6 +113,10 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("keep-udp-ports", text="let the guest take UDP ports of known services of the host", added=True),
         Option("allow-unsealed", "", "", "accept memory that can shrink; $SANSNET_ALLOW_UNSEALED", "passt", added=True),
     ),
+    "the sandbox; not in the originals": (
+        Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or off", added=True),
+        Option("no-sandbox", text="the same as --sandbox off", added=True),
+    ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),
         Option("no-udp", text="do not translate UDP"),

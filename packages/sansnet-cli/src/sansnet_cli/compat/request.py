@@ -19,12 +19,14 @@ from sansnet_cli.options.policy import options_of_files
 from sansnet_cli.options.ports import PortOptions, read_forwards, refuse_auto
 from sansnet_cli.options.record import check_record
 from sansnet_cli.options.records import AttachOptions, CommandLineError, RunOptions, ServeOptions
+from sansnet_cli.options.sandbox import DEFAULT, mode
 from sansnet_cli.process.daemon import Identity, IdentityError
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
 from sansnet_core.errors import ConfigError
 from sansnet_core.records import Record
 from sansnet_trio.plan.options import DNS_PORT
+from sansnet_trio.sandbox.mode import Mode
 
 __all__ = ["Process", "Request", "read"]
 
@@ -48,6 +50,7 @@ _AUDIT: Final = "SANSNET_AUDIT"
 _RECORD: Final = "SANSNET_RECORD"
 _MEMORY: Final = "SANSNET_MEMORY"
 _ALLOW_UNSEALED: Final = "SANSNET_ALLOW_UNSEALED"
+_SANDBOX: Final = "SANSNET_SANDBOX"
 """Variables of the environment, for callers that do not pass on the options."""
 
 _CLOSED: Final = dict.fromkeys(("configure", "tcp", "udp", "icmp", "dhcp", "dhcp6", "ndp"), False)
@@ -282,6 +285,7 @@ class _Reader:
             "record": self._record(),
             "memory": self._memory(),
             "keep_udp_ports": self._has("keep-udp-ports"),
+            "sandbox": self._sandbox(),
             **policy,
         }  # fmt: skip
 
@@ -292,6 +296,16 @@ class _Reader:
             return options_of_files(policy, None if audit is None else os.path.abspath(audit))
         except CommandLineError as error:
             raise Misuse(str(error)) from None
+
+    def _sandbox(self) -> Mode:
+        """The mode of the sandbox. Of both options, the last one counts."""
+        if self._parsed.last_of(("sandbox", "no-sandbox")) == "no-sandbox":
+            return Mode.OFF
+        given = self._last("sandbox", mode)
+        if given is not None:
+            return given
+        variable = os.environ.get(_SANDBOX)
+        return _converted(f"${_SANDBOX}", variable, mode) if variable else DEFAULT
 
     def _record(self) -> str | None:
         """The absolute path of the file for a recording."""

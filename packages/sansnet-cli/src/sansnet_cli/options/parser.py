@@ -14,6 +14,7 @@ from sansnet_cli.options.policy import add_policy_options, policy_options
 from sansnet_cli.options.ports import PortOptions, add_port_options, read_ports
 from sansnet_cli.options.record import add_record_options, record_options
 from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.options.sandbox import add_sandbox_options, sandbox_options
 from sansnet_cli.options.values import typed
 from sansnet_cli.output.stdout import put
 from sansnet_core import addresses
@@ -297,6 +298,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print the configuration and the forwarded ports, and counters at the end",
     )
+    add_sandbox_options(other)
     other.add_argument(
         "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
     )
@@ -395,6 +397,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         **policy_options(parsed, dns),
         **record_options(parsed),
         **limit_options(parsed),
+        **sandbox_options(parsed),
         **impaired,
     }
 

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 from sansnet_cli.options.ports import PortOptions
 from sansnet_core.records import Record
 from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsError
+from sansnet_trio.sandbox.mode import Mode
 
 __all__ = [
     "AttachOptions",
@@ -62,6 +63,7 @@ class CommandOptions(Record, frozen=False):
         learn: path of the file for a policy that allows what the guest used.
         record: path of the file for a recording.
         record_size: bytes that the recording may have; None is the default of `RecordingFile`.
+        sandbox: the mode of the sandbox of all processes of the command.
     """
 
     pcap: str | None = None
@@ -75,6 +77,7 @@ class CommandOptions(Record, frozen=False):
     learn: str | None = None
     record: str | None = None
     record_size: int | None = None
+    sandbox: Mode = Mode.OFF
 
 
 class RunOptions(NamespaceOptions, CommandOptions, frozen=False):

@@ -9,6 +9,7 @@ from sansnet_cli.runtime.observe import open_capture
 from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import make_setup
+from sansnet_trio.sandbox import choose
 
 __all__ = ["qemu"]
 
@@ -23,6 +24,7 @@ def qemu(arguments: Sequence[str]) -> int:
         QEMU's exit status, or the negative number of the signal that ended it.
     """
     options = parse(arguments)
+    choose(options.sandbox)
     load_alone()
     setup = make_setup(options, read_host_for(options))
     capture = open_capture(options.pcap)

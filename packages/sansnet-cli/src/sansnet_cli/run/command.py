@@ -15,6 +15,7 @@ from sansnet_trio.guest.errors import CommandNotFound
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import Setup, make_plan
+from sansnet_trio.sandbox import choose
 
 __all__ = ["run"]
 
@@ -29,6 +30,7 @@ def run(arguments: Sequence[str]) -> int:
         The command's exit status, or the negative number of the signal that ended it.
     """
     options = parse(arguments)
+    choose(options.sandbox)
     if not (options.configure or options.root) and os.geteuid():
         raise CommandLineError(
             "--no-config leaves the interface to the command, which must be root to configure it; add --root"

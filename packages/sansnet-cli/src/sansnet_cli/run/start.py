@@ -79,9 +79,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             from sansnet_cli.runtime.session import Session
 
             readiness.prepare()
-            session = Session(
-                options, setup, control, forwards, guest, audit=audit, recording=recording, files=bool(guest.own_files)
-            )
+            session = Session(options, setup, control, forwards, guest, audit=audit, recording=recording)
             return serve(session, link, guest, signals)
 
 

@@ -1,8 +1,8 @@
 """The guest's network follows the host's: its name servers, and all settings that were copied from the host.
 
-Theory of operation. After a change on the host, everything is read and planned again from the same options. If the plan
-differs, the network changes, and so does the guest: in a namespace its interface and files are changed; a guest that
-configures itself learns the change by router advertisements, and by DHCP at its next request.
+Theory of operation. After a change on the host, the broker reads it again, and everything is planned again from the
+same options. If the plan differs, the network changes, and so does the guest: in a namespace its interface and files
+are changed; a guest that configures itself learns the change by router advertisements, and by DHCP at its next request.
 
 A guest may continue to use the name servers that it got first, because it cannot learn others or ignores them. So
 queries to those addresses go to the servers that the host has now.
@@ -11,8 +11,6 @@ queries to those addresses go to the servers that the host has now.
 from __future__ import annotations
 
 import errno
-import math
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
@@ -23,14 +21,11 @@ from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
 from sansnet_core import SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.guest.hosts_file import HOSTS
+from sansnet_trio.broker.news import HostChanged, Trouble
 from sansnet_trio.guest.live_change import GuestChange
 from sansnet_trio.guest.plan import GuestPlan
-from sansnet_trio.host_watch import HostWatch
-from sansnet_trio.hostinfo import RESOLV_CONF, HostInfo, read_resolvers
-from sansnet_trio.linux.rtnetlink import load_alone
+from sansnet_trio.hostinfo import HostInfo
 from sansnet_trio.network import GuestNetwork
-from sansnet_trio.plan.host import read_again
 from sansnet_trio.plan.name_servers import RememberedNameServers
 from sansnet_trio.plan.options import NamespaceOptions, OptionsError
 from sansnet_trio.plan.setup import Setup, keeping_names, make_plan, make_setup, remembering
@@ -48,11 +43,7 @@ _KEPT_INTERVAL: Final = 60.0
 
 
 class Changeable(Protocol):
-    """A guest in a namespace, whose interface and files sansnet can change."""
-
-    @property
-    def host_changes(self) -> socket.socket:
-        """A netlink socket that has received the changes since the host was read."""
+    """A guest in a namespace, whose interface and files can be changed."""
 
     async def change(self, change: GuestChange) -> tuple[str, ...]:
         """Change the guest; returns warnings. See `CommandGuest.change`."""
@@ -64,27 +55,19 @@ class Follower:
     Args:
         options: the command's options.
         setup: the setup of the guest's network.
-        guest: the guest in a namespace; None is a virtual machine.
         forwards: the forwarded ports; they get the new addresses of a guest in a namespace.
-        files: whether that guest has files of its own, such as /etc/resolv.conf.
+
+    Attributes:
+        setup: the present setup.
+        options: the options to plan with.
     """
 
-    def __init__(
-        self,
-        options: GuestOptions,
-        setup: Setup,
-        guest: Changeable | None = None,
-        forwards: Forwards | None = None,
-        *,
-        files: bool = False,
-    ) -> None:
+    def __init__(self, options: GuestOptions, setup: Setup, forwards: Forwards | None = None) -> None:
         self.setup = setup
-        self._options = options
+        self.options: GuestOptions = options
         if isinstance(options, NamespaceOptions) and setup.plan is not None:
-            self._options = replace(options, ifname=setup.plan.interface)  # even if the host's name changes later
-        self._guest = guest
-        self._files = files
-        self._watch: HostWatch | None = None
+            self.options = replace(options, ifname=setup.plan.interface)  # even if the host's name changes later
+        self._guest: Changeable | None = None
         self._remembered = RememberedNameServers()
         self._remembered.note(setup.names)
         self._kept: frozenset[bytes] = frozenset()
@@ -92,22 +75,11 @@ class Follower:
         self._served: GuestNetwork | None = None
         self._forwards = forwards
         self._warned = False
-        try:
-            changes = guest.host_changes if guest is not None else None
-            self._watch = HostWatch((RESOLV_CONF, HOSTS) if files else (RESOLV_CONF,), changes)
-        except OSError as error:
-            self._warn(report.reason(error))
+        self._lock = trio.Lock()
 
-    def close(self) -> None:
-        """Stop following."""
-        if self._watch is not None:
-            self._watch.close()
-
-    def __enter__(self) -> Follower:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def set_guest(self, guest: Changeable | None) -> None:
+        """Set the guest in a namespace that is changed, too; None for a virtual machine."""
+        self._guest = guest
 
     @contextmanager
     def serving(self, network: GuestNetwork) -> Iterator[None]:
@@ -119,33 +91,25 @@ class Follower:
             self._served = None
 
     async def run(self) -> None:
-        """Follow until cancelled; then close it."""
-        with self:
-            await self._run()
-
-    async def _run(self) -> None:
-        if self._watch is None:
-            return
-        # Changes before the watch began; for a guest in a namespace, `host_changes` has those of addresses and routes
-        if self._guest is None or read_resolvers() != self.setup.host.resolvers:
-            await self._try_to_follow(files=self._files)
+        """Give up addresses that only open flows used, until cancelled."""
         while True:
-            files = False
-            with trio.move_on_after(_KEPT_INTERVAL if self._kept else math.inf):
-                files = await self._watch.wait()
-            await self._try_to_follow(files=files and self._files)
+            await trio.sleep(_KEPT_INTERVAL)
+            if self._kept:
+                await self.follow(HostChanged(self.setup.host, files=False))
 
-    async def _try_to_follow(self, *, files: bool) -> None:
-        try:
-            await self._follow(files=files)
-        except OSError as error:  # no descriptor or process is free; there may be some at the next change
-            self._warn(report.reason(error))
+    async def follow(self, news: HostChanged | Trouble) -> None:
+        """Change the network and the guest, if the plan for the host's present network differs."""
+        if isinstance(news, Trouble):
+            self._warn(news.reason)
+            return
+        async with self._lock:
+            try:
+                await self._follow(news.host, files=news.files)
+            except OSError as error:  # no descriptor is left; there may be some at the next change
+                self._warn(report.reason(error))
 
-    async def _follow(self, *, files: bool) -> None:
-        """Read the host again, and change the network and the guest if the plan differs."""
+    async def _follow(self, host: HostInfo, *, files: bool) -> None:
         old = self.setup
-        load_alone()
-        host = read_again(self._options, old.host)
         setup = old
         if host != old.host:
             try:
@@ -165,7 +129,7 @@ class Follower:
             self._change_network(setup, moved=moved)
 
     def _planned(self, host: HostInfo) -> Setup:
-        options = self._options
+        options = self.options
         return make_plan(options, host)[1] if isinstance(options, NamespaceOptions) else make_setup(options, host)
 
     async def _change_guest(self, old: GuestPlan, new: GuestPlan, *, files: bool) -> bool:
@@ -196,7 +160,7 @@ class Follower:
             return
         self._served.driver.use_interface(setup.interface)
         self._served.reconfigure(setup.config, moved=moved, resolver=setup.resolver)
-        if self._options.verbose:
+        if self.options.verbose:
             report.inform("the host's network has changed; the guest's network follows")
             config = self._served.config
             report.configuration(config, config.link, setup.addresses, setup.gateways)

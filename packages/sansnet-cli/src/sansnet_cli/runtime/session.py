@@ -11,8 +11,10 @@ import trio
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
 from sansnet_cli.runtime.audit import INTERVAL, Audit
+from sansnet_cli.runtime.brokered import brokered
+from sansnet_cli.runtime.confinement import confine_main
 from sansnet_cli.runtime.control import Control, asks_of
-from sansnet_cli.runtime.following import Changeable, Follower
+from sansnet_cli.runtime.following import Follower
 from sansnet_trio.decisions import hold_flow
 from sansnet_trio.front.setup import network_of
 from sansnet_trio.groups import only, raise_alone
@@ -22,11 +24,14 @@ from sansnet_trio.plan.setup import Setup
 
 if TYPE_CHECKING:
     from sansnet_cli.runtime.audit import GuestAudit
+    from sansnet_cli.runtime.brokered import NamespaceGuest
     from sansnet_cli.runtime.hints import Hints
     from sansnet_cli.runtime.impairment import LiveImpairments
     from sansnet_cli.runtime.policy import LivePolicy
     from sansnet_core import Notice
+    from sansnet_trio.broker.client import Broker
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.guest.target import ExistingNamespace
     from sansnet_trio.recording.file import RecordingFile
 
 __all__ = ["Session"]
@@ -41,9 +46,9 @@ class Session:
         control: the control socket.
         forwards: the forwarded ports; None if there are none and never will be.
         guest: the guest in a namespace, whose interface is kept like the host's; None is a virtual machine.
+        namespace: the namespace that `wait_gone` watches.
         audit: the accounts that the options ask for; None if they ask for none.
         recording: the file of a recording; None if there is none.
-        files: whether that guest has files of its own, such as /etc/resolv.conf.
         prompts: whether nothing else reads sansnet's terminal, so that it may ask there about flows.
     """
 
@@ -53,11 +58,11 @@ class Session:
         setup: Setup,
         control: Control,
         forwards: Forwards | None,
-        guest: Changeable | None = None,
+        guest: NamespaceGuest | None = None,
         *,
+        namespace: ExistingNamespace | None = None,
         audit: Audit | None = None,
         recording: RecordingFile | None = None,
-        files: bool = False,
         prompts: bool = False,
     ) -> None:
         self.options = options
@@ -67,7 +72,10 @@ class Session:
         self._recording = recording
         self._guest_audit: GuestAudit | None = None
         self._in_namespace = guest is not None
-        self._follower = Follower(options, setup, guest, forwards, files=files)
+        self._guest = guest
+        self._namespace = namespace
+        self._follower = Follower(options, setup, forwards)
+        self._broker: Broker | None = None
         self._served: GuestNetwork | None = None
         self._policy: LivePolicy | None = None
         self._impairments: LiveImpairments | None = None
@@ -92,14 +100,25 @@ class Session:
     async def running(self) -> AsyncIterator[trio.Nursery]:
         """Answer the control socket, follow the host and print the counters as long as the block runs.
 
+        The process is confined first, and its broker is started before that; no frame has been served yet.
+
         Yields a nursery for other tasks of the command. They are cancelled at the end of the block. A single
         exception leaves the block itself, and not a group of it.
         """
+        with brokered(self._follower, self._guest, self._namespace) as self._broker:
+            confine_main(self.options, controlled=self._control.is_on)
+            async with self._tasks() as nursery:
+                yield nursery
+
+    @asynccontextmanager
+    async def _tasks(self) -> AsyncIterator[trio.Nursery]:
         error: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._control.run)
                 nursery.start_soon(self._follower.run)
+                if self._broker is not None:
+                    nursery.start_soon(self._broker.run, self._follower.follow)
                 nursery.start_soon(self._report_regularly)
                 nursery.start_soon(self._flush_audit)
                 if self._asks:
@@ -110,6 +129,15 @@ class Session:
             error = only(group)
         if error is not None:
             raise_alone(error)
+
+    async def wait_gone(self) -> None:
+        """Wait until the name of the namespace no longer leads to it."""
+        if self._namespace is not None and self._namespace.process is not None:
+            await self._namespace.wait_gone()
+        elif self._broker is not None:
+            await self._broker.wait_gone()
+        else:
+            await trio.sleep_forever()
 
     @asynccontextmanager
     async def serving(self, link: Link) -> AsyncIterator[GuestNetwork]:

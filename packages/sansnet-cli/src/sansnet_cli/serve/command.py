@@ -18,6 +18,7 @@ from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan import qemu_arguments
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import make_setup
+from sansnet_trio.sandbox import choose
 
 __all__ = ["serve"]
 
@@ -32,6 +33,7 @@ def serve(arguments: Sequence[str]) -> int:
         The exit status.
     """
     options = parse(arguments)
+    choose(options.sandbox)
     passed = None if options.fd is None else adopt(options.fd)
     with passed or nullcontext():
         work = functools.partial(_serve, options, passed)

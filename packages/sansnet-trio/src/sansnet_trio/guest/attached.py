@@ -28,7 +28,7 @@ from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
 if TYPE_CHECKING:
-    from sansnet_trio.guest.live_change import GuestChange
+    from sansnet_trio.guest.live_change import GuestChange, LiveGuest
 
 __all__ = ["AttachedGuest"]
 
@@ -145,17 +145,18 @@ class AttachedGuest(Uncopyable, Generic[T]):
             OSError: the change is not permitted, or the guest is gone.
             GuestError: the interface cannot have an address, or the child that stayed does not answer.
         """
-        from sansnet_trio.guest import live_change, resident
+        from sansnet_trio.guest.change_message import request_change
+        from sansnet_trio.guest.live_change import change_guest
 
-        if self._resident is None:
-            files = self.namespace.files
-            return (await live_change.change_guest(change, files.join, files.descriptors))[1]
+        if (live := self.live()) is not None:
+            return await change_guest(live, change)
+        assert self._resident is not None
         if not change.new.configure:
             return ()
         try:
             if self._child is None:
                 raise EOFError
-            await resident.request_change(change, self._resident)
+            await request_change(change, self._resident)
         except EOFError:
             self._end_child()
             raise GuestError(
@@ -163,6 +164,15 @@ class AttachedGuest(Uncopyable, Generic[T]):
                 "servers follow now; start sansnet again"
             ) from None
         return ()
+
+    def live(self) -> LiveGuest | None:
+        """The guest, to be changed by this process, or by a fork of it; None if a child stayed for that."""
+        from sansnet_trio.guest.live_change import LiveGuest
+
+        if self._resident is not None:
+            return None
+        files = self.namespace.files
+        return LiveGuest(files.join, files.descriptors)
 
     def start_agent(self) -> None:
         """Start the socket agent now, since we may not be allowed to enter the namespace later.

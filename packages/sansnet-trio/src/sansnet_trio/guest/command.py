@@ -38,7 +38,8 @@ from sansnet_trio.guest.child import Channel, start_child, wait_answer
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.execute import Program, execute
 from sansnet_trio.guest.interface import allow_low_ports, allow_ping, configure, open_interface
-from sansnet_trio.guest.mounts import file_texts, prepare_mounts
+from sansnet_trio.guest.live_change import LiveGuest, change_guest
+from sansnet_trio.guest.mounts import prepare_mounts
 from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
 from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.user_namespace import keep_user, map_identity, not_permitted, too_many_namespaces, unshare_user
@@ -84,8 +85,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         self._agents: SocketAgents | None = None
         self._files: dict[str, int] = {}
         """Descriptors of the guest's own files, by path."""
-        self._written: dict[str, int] = {}
-        """Modification times of these files after our last write, in nanoseconds; the guest's writes change them."""
+        self._live: LiveGuest | None = None
 
     @classmethod
     def fork(
@@ -201,7 +201,9 @@ class CommandGuest(Uncopyable, Generic[T]):
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         tap, *opened = descriptors
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
-        self._written = {path: os.fstat(file).st_mtime_ns for path, file in self._files.items()}
+        assert self._directory is not None
+        mounts = f"/proc/self/fd/{self._directory}/ns/mnt"
+        self._live = LiveGuest(partial(_join, self._directory), (self._directory,), mounts, self._files)
         try:
             self._reserve = Reserve(_RESERVED)
         except OSError:
@@ -276,26 +278,14 @@ class CommandGuest(Uncopyable, Generic[T]):
             OSError: the change is not permitted, or the guest has ended.
             GuestError: the interface cannot have an address.
         """
-        from sansnet_trio.guest.live_change import OwnFile, change_guest
-
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
-        texts = dict(file_texts(change.new))
-        own = {}
-        for path, descriptor in self._files.items():
-            untouched = os.fstat(descriptor).st_mtime_ns == self._written[path]
-            if path in texts:
-                own[path] = OwnFile(descriptor, texts[path], untouched)
-        assert self._directory is not None
-        join, mounts = partial(_join, self._directory), f"/proc/{self.pid}/ns/mnt"
-        made, problems = await change_guest(change, join, (self._directory,), mounts, own)
-        for path, file in own.items():
-            if path in made:
-                os.close(file.descriptor)
-                self._files[path] = made[path]
-            if path in made or file.changed:
-                self._written[path] = os.fstat(self._files[path]).st_mtime_ns
-        return problems
+        return await change_guest(self.live(), change)
+
+    def live(self) -> LiveGuest:
+        """The guest, to be changed by this process, or by a fork of it; from `ready` on."""
+        assert self._live is not None
+        return self._live
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`; from `ready` to the end of the command. The first call starts the socket agent."""

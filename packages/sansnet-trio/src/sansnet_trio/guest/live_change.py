@@ -20,13 +20,13 @@ from sansnet_core.fields import Addresses, Part, instance, several
 from sansnet_core.records import Record, field
 from sansnet_trio.guest.child import Channel, start_child
 from sansnet_trio.guest.interface import reconfigure
-from sansnet_trio.guest.mounts import rewrite
+from sansnet_trio.guest.mounts import file_texts, rewrite
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.rtnetlink import load_alone
 
-__all__ = ["TIMEOUT", "GuestChange", "OwnFile", "change_guest"]
+__all__ = ["TIMEOUT", "ChangeProcess", "GuestChange", "LiveGuest", "OwnFile", "change_guest"]
 
 TIMEOUT: Final = 5.0
 """Seconds that a change may take."""
@@ -61,45 +61,118 @@ class OwnFile(NamedTuple):
     changed: bool
 
 
-async def change_guest(
-    change: GuestChange,
-    join: Callable[[], None],
-    descriptors: Collection[int] = (),
-    mounts: str | None = None,
-    own: Mapping[str, OwnFile] | None = None,
-) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Change a guest.
+class LiveGuest:
+    """A running guest that this process may change, because it may enter its namespaces.
 
     Args:
-        change: the change of its interface.
-        join: called in the child; it enters the guest's user and network namespaces, or raises OSError.
+        join: called in a child; it enters the guest's user and network namespaces, or raises OSError.
         descriptors: the descriptors that `join` needs.
-        mounts: path of the guest's mount namespace.
-        own: the guest's own files, by path.
+        mounts: path of the guest's mount namespace; None if it has no files of its own.
+        files: descriptors of the guest's own files, by path. A file that is made anew replaces its descriptor there.
+    """
 
-    Returns:
-        Descriptors of files that had to be made anew, by path; and a sentence for each file that could not be replaced.
+    def __init__(
+        self,
+        join: Callable[[], None],
+        descriptors: Collection[int] = (),
+        mounts: str | None = None,
+        files: dict[str, int] | None = None,
+    ) -> None:
+        self.join = join
+        self.descriptors = descriptors
+        self.mounts = mounts
+        self.files = {} if files is None else files
+        self._written = {path: os.fstat(file).st_mtime_ns for path, file in self.files.items()}
+        """Modification times of the files after our last write, in nanoseconds; the guest's writes change them."""
+
+    def begin(self, change: GuestChange) -> ChangeProcess:
+        """Begin a change. The guest's own files that the guest has modified are left alone.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        texts = dict(file_texts(change.new)) if self.files else {}
+        own = {}
+        for path, descriptor in self.files.items():
+            untouched = os.fstat(descriptor).st_mtime_ns == self._written[path]
+            if path in texts:
+                own[path] = OwnFile(descriptor, texts[path], untouched)
+        return ChangeProcess(self, change, own)
+
+    def note(self, own: Mapping[str, OwnFile], made: Mapping[str, int]) -> None:
+        """Note that files were written.
+
+        Args:
+            own: the files.
+            made: descriptors of those that had to be made anew, by path.
+        """
+        for path, file in own.items():
+            if path in made:
+                os.close(file.descriptor)
+                self.files[path] = made[path]
+            if path in made or file.changed:
+                self._written[path] = os.fstat(self.files[path]).st_mtime_ns
+
+
+class ChangeProcess:
+    """The child that makes one change. Close it, which ends it.
+
+    Args:
+        guest: the guest.
+        change: the change of its interface.
+        own: its own files to write, by path.
 
     Raises:
-        OSError: it is not permitted, or the guest is gone; ETIMEDOUT if the child did not answer.
-        GuestError: the interface cannot have an address.
+        OSError: no process can be started.
+    """
+
+    def __init__(self, guest: LiveGuest, change: GuestChange, own: Mapping[str, OwnFile]) -> None:
+        self._guest = guest
+        self._own = own
+        needed = [*guest.descriptors, *(file.descriptor for file in own.values())]
+        work = partial(_change_in_child, change, guest.join, guest.mounts, own)
+        self._pid, self._channel = start_child(work, needed)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `finish` does not block."""
+        return self._channel.fileno()
+
+    def finish(self) -> tuple[str, ...]:
+        """The result, when it is there.
+
+        Returns:
+            A sentence for each file that could not be replaced.
+
+        Raises:
+            OSError: it is not permitted, or the guest is gone.
+            GuestError: the interface cannot have an address.
+        """
+        try:
+            (paths, problems), descriptors = self._channel.receive_with_descriptors()
+        except EOFError:
+            raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
+        self._guest.note(self._own, dict(zip(paths, descriptors, strict=False)))
+        return tuple(problems)
+
+    def close(self) -> None:
+        """End it."""
+        self._channel.close()  # ends the child, even if we changed our user and may not kill it
+        end_child(self._pid)
+
+
+async def change_guest(guest: LiveGuest, change: GuestChange) -> tuple[str, ...]:
+    """Change a guest; see `ChangeProcess.finish`.
+
+    Raises:
+        OSError, GuestError: see there; ETIMEDOUT if the child did not answer.
     """
     import trio
 
-    own = own or {}
-    needed = [*descriptors, *(file.descriptor for file in own.values())]
-    pid, channel = start_child(partial(_change_in_child, change, join, mounts, own), needed)
-    try:
+    with contextlib.closing(guest.begin(change)) as process:
         with trio.move_on_after(TIMEOUT):
-            await trio.lowlevel.wait_readable(channel)
-            (paths, problems), descriptors = channel.receive_with_descriptors()
-            return dict(zip(paths, descriptors, strict=False)), problems
-        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-    except EOFError:
-        raise OSError(errno.ESRCH, "the process that changes the guest was killed") from None
-    finally:
-        channel.close()  # ends the child, even if we changed our user and may not kill it
-        end_child(pid)
+            await trio.lowlevel.wait_readable(process)
+            return process.finish()
+    raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
 
 def _change_in_child(

@@ -44,6 +44,8 @@ from sansnet_trio.guest.launch import launch
 from sansnet_trio.linux import proc
 from sansnet_trio.linux.children import end_child
 from sansnet_trio.linux.descriptors import receive_descriptors
+from sansnet_trio.sandbox import chosen, confine
+from sansnet_trio.sandbox.profiles import SOCKET_AGENT
 
 __all__ = ["SocketAgent", "SocketAgents", "GuestSockets", "NoAgent", "Socket"]
 
@@ -403,6 +405,7 @@ def _become(load: Callable[[], Callable[[], None]], channel: socket.socket, pare
         socket.send_fds(channel, [_READY.pack(code)], [directory])
         os.close(directory)
         if not code and os.getppid() == parent:
+            confine(SOCKET_AGENT, chosen())
             _serve_requests(channel)
     finally:
         os._exit(0)

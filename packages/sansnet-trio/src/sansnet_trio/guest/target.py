@@ -193,6 +193,15 @@ class ExistingNamespace(Uncopyable):
                 return True
             return _UID.unpack(owner) != (os.geteuid(),)
 
+    @property
+    def process(self) -> int | None:
+        """A pidfd of the process that the namespace was found by; it is readable when the namespace is gone."""
+        return self._process
+
+    def watch(self) -> NamespaceWatch:
+        """Watch whether its name still leads to the namespace."""
+        return NamespaceWatch(self._file, self._network)
+
     async def wait_gone(self) -> None:
         """Wait until its name no longer leads to the namespace."""
         import trio
@@ -200,34 +209,55 @@ class ExistingNamespace(Uncopyable):
         if self._process is not None:
             await trio.lowlevel.wait_readable(self._process)
             return
-        changes = _watch_directory(os.path.dirname(self._file))
-        try:
-            while self._exists():
-                with trio.move_on_after(self._poll_interval(changes)):
-                    if changes is None:
+        with contextlib.closing(self.watch()) as watch:
+            while not watch.is_gone():
+                with trio.move_on_after(watch.interval):
+                    if watch.descriptor is None:
                         await trio.sleep_forever()
                     else:
-                        await trio.lowlevel.wait_readable(changes)
-                        os.read(changes, _EVENTS_SIZE)
-        finally:
-            if changes is not None:
-                os.close(changes)
+                        await trio.lowlevel.wait_readable(watch.descriptor)
 
     def close(self) -> None:
         """Close the descriptors of the namespace."""
         self._close()
 
-    def _poll_interval(self, changes: int | None) -> float:
-        """Seconds until the next check, if no change is reported before."""
-        return _POLL_INTERVAL if changes is None or self._file.startswith("/proc/") else math.inf
 
-    def _exists(self) -> bool:
+class NamespaceWatch:
+    """Watches whether the name of a namespace still leads to it. Close it.
+
+    Args:
+        file: path of the namespace's file.
+        network: descriptor of the namespace.
+
+    Attributes:
+        descriptor: readable when `is_gone` should be called; None if there is none.
+        interval: seconds after which it should be called in any case.
+    """
+
+    def __init__(self, file: str, network: int) -> None:
+        self._file = file
+        self._network = network
+        self.descriptor = _watch_directory(os.path.dirname(file))
+        polls = self.descriptor is None or file.startswith("/proc/")
+        self.interval = _POLL_INTERVAL if polls else math.inf
+
+    def is_gone(self) -> bool:
+        """Whether the name no longer leads to the namespace."""
+        if self.descriptor is not None:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.descriptor, _EVENTS_SIZE)
         try:
-            return os.path.samestat(os.stat(self._file), os.fstat(self._network))
+            return not os.path.samestat(os.stat(self._file), os.fstat(self._network))
         except PermissionError:  # the user that we have become may not see it
-            return True
-        except OSError:
             return False
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Stop watching. A second call does nothing."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
 
 
 def _open_namespace(name: str, kind: int) -> int:
