@@ -48,6 +48,9 @@ __all__ = ["LINGER", "FlowDecisions", "HostSockets", "StreamOrders"]
 LINGER: Final = 60.0
 """Seconds for which a stream that the core has closed may continue to send its data."""
 
+_SHED: Final = 8
+"""One connection in so many is reset at once if memory stays short."""
+
 _log: Final = logging.getLogger("sansnet")
 
 T = TypeVar("T")
@@ -197,6 +200,14 @@ class HostSockets:
             if error.errno not in NO_DESCRIPTOR or not self.make_room(now):
                 raise
         return make()
+
+    def shed(self, now: float) -> None:
+        """Reset some connections, because there is no memory for all of them: those that hold most data."""
+        held = self._context.network.stream_unacknowledged
+        streams = [stream for stream in self._streams.items() if isinstance(stream[1], Stream)]
+        streams.sort(key=lambda item: held(item[0]) + item[1].held, reverse=True)
+        for _, stream in streams[: len(streams) // _SHED + 1]:
+            stream.fail_for_memory(now)
 
     def next_deadline(self) -> float | None:
         """The time when `handle_deadline` must be called; None if it need not be."""
