@@ -1,7 +1,9 @@
 """Any sequence of operations keeps these as well, beside those of `test_sequences`:
 
 - the numbers of flows, questions, timers and bytes stay within the limits after each operation;
-- a sequence that is repeated leaves no more behind than the first time;
+- a sequence that is repeated leaves no more behind than the first time, and no number grows while it is repeated;
+- a stream that was refused a budget is resumed as soon as there is one;
+- acknowledgments that repeat themselves are answered a few times at most;
 - every frame is one that scapy would make, too;
 - the same inputs give the same bytes in another process, with another seed of hashes, and for any split into batches;
 - an input costs a bounded amount of work and a bounded number of frames, for each frame or byte that it brings.
@@ -9,6 +11,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -20,10 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, Network
-from sansnet_core.testing.operations import Operation, Setting, World, decode, do, encode
-from sansnet_core.testing.packets import ARP, TCP, read_frame, read_ip, read_segments
+from sansnet_core.proto.tcp.memory import PROMISE
+from sansnet_core.testing.operations import OPERATIONS, Operation, Setting, World, decode, do, encode, steps
+from sansnet_core.testing.packets import ACK, ARP, RST, TCP, read_frame, read_ip, read_segments
 from sansnet_core.testing.strategies import sequences
 from sansnet_core.testing.strategies import settings as any_settings
+from sansnet_core.testing.strategies.sequences import one_of
 from tests.fuzz import corpus
 from tests.fuzz.bounds import check_bounds, size_of
 from tests.fuzz.cost import lines_of
@@ -63,6 +68,73 @@ def test_what_is_over_is_forgotten(setting: Setting, operations: list[Operation]
         world.begin_again()
         sizes.append(size_of(world.network))
     assert sizes[5] - sizes[3] < 100 + sizes[3] // 20, f"the network grows: {sizes}"
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@given(data=st.data(), setting=any_settings(), kinds=st.sampled_from([OPERATIONS, TCP_OPERATIONS]))
+def test_a_cycle_of_operations_stays_within_the_limits(
+    data: st.DataObject, setting: Setting, kinds: tuple[type[Operation], ...]
+) -> None:
+    begin = data.draw(sequences(_FRAMES, kinds, 30))
+    cycle = data.draw(sequences(_FRAMES, kinds, 3))
+    world = new_world(setting)
+    do(world, begin)
+    for _ in range(6):
+        do(world, cycle * 100)
+        check_bounds(world)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(setting=any_settings(limits=["small", "two"]), operations=sequences(_FRAMES, TCP_OPERATIONS))
+def test_a_stream_that_waits_would_get_nothing_now(setting: Setting, operations: list[Operation]) -> None:
+    world = new_world(setting)
+    for one in operations:
+        do(world, [one])
+        if world.wait:
+            continue
+        waiting = [socket.name for socket in world.sockets.streams() if socket.paused]
+        for name in waiting:
+            asked = copy.deepcopy(world.network)
+            world.pass_time(PROMISE)  # room is kept for others for a moment
+            assert not asked.receive_budget(name) or not world.sockets.all[name].paused, f"{name} waits for nothing"
+
+
+_REPEATED: Final = 200
+_MOST_ANSWERS: Final = 20
+"""Segments for an acknowledgment that is repeated at one moment: data that it allows, and a challenge ACK. A reset is
+no answer: it ends the matter (RFC 9293, 3.5.2)."""
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(
+    setting=any_settings(),
+    operations=sequences(_FRAMES, TCP_OPERATIONS),
+    repeated=one_of([steps.GuestSendsSegment], _FRAMES, flags=[ACK], size=[0], sack=[()], options=[b""]),
+)
+def test_repeated_acknowledgments_are_answered_a_few_times(
+    setting: Setting, operations: list[Operation], repeated: Operation
+) -> None:
+    answers = 0
+
+    def listen(frame: bytes) -> None:
+        nonlocal answers
+        read = read_frame(frame, vnet=world.config.link.vnet_header)
+        answers += read.ethertype != ARP and (ip := read_ip(read)).protocol == TCP and not ip.payload[13] & RST
+
+    world = new_world(setting, listen=listen)
+    do(world, operations)
+    world.settle_now()
+    before = world.counted_in
+    do(world, [repeated])
+    if world.counted_in == before:
+        return  # there is no connection
+    answers = 0
+    for _ in range(_REPEATED):
+        do(world, [steps.GuestRepeats()])
+    assert answers <= _MOST_ANSWERS
 
 
 @pytest.mark.slow

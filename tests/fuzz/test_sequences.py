@@ -28,6 +28,13 @@ TCP_OPERATIONS: Final = (
     steps.GuestTransfers, steps.CableChanges, steps.TimePasses, steps.GuestSends, steps.GuestConnects,
     steps.OutputsWait, steps.HostEnds,
 )  # fmt: skip
+_DATAGRAMS: Final = (
+    steps.GuestSendsDatagram, steps.HostSendsDatagram, steps.HostFailsDatagram, steps.GuestPings, steps.TimePasses,
+    steps.ForwardBegins, steps.GuestReports, steps.Reconfiguration,
+)  # fmt: skip
+_SOURCES: Final = ("asked", "asked", "asked", "other port", "outsider")
+_REMOTES: Final = ("server", "server6", "sum", "sum6", "alias", "gateway6")
+_SIZES: Final = (100, 100, 0, 1472, 5000)
 _FRAMES = st.sampled_from(sorted(corpus.frames().values()))
 
 
@@ -53,6 +60,16 @@ def test_any_sequence_keeps_all_invariants(setting: Setting, operations: list[Op
     operations=sequences(_FRAMES, TCP_OPERATIONS, 100),
 )
 def test_connections_of_the_same_ports_keep_all_invariants(setting: Setting, operations: list[Operation]) -> None:
+    run(setting, operations)
+
+
+@pytest.mark.slow
+@settings(max_examples=300)
+@given(
+    setting=any_settings(action=[Action.ALLOW], names=[None], proxy=[None], check=[Check.NONE]),
+    operations=sequences(_FRAMES, _DATAGRAMS, source=_SOURCES, remote=_REMOTES, size=_SIZES),
+)
+def test_datagrams_keep_all_invariants(setting: Setting, operations: list[Operation]) -> None:
     run(setting, operations)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.lab import HOST4, SERVER4, Echo, Guest, Lab, eventually, served
 from tests.lab.namespaces import held_namespace, running
+from tests.lab.processes import outside
 
 SILENT4: Final = "203.0.113.99"
 SILENT6: Final = "2001:db8:2::99"
@@ -72,7 +73,7 @@ def limited_guest(lab: Lab, limit: str, *options: str) -> Iterator[tuple[Guest, 
     ):
         assert process.stdin is not None
         assert process.stdout is not None
-        guest = Guest(int(process.stdout.readline()), process.pid)
+        guest = Guest(outside(process.pid, int(process.stdout.readline())), process.pid)
         assert eventually(guest.is_served)
         yield guest, said
         process.stdin.close()

@@ -20,6 +20,7 @@ from tests.kernel.test_control import ctl
 from tests.lab import SERVER4, USER, Guest, Lab, Namespace, eventually
 from tests.lab.callers import alive
 from tests.lab.namespaces import held_namespace, running
+from tests.lab.processes import outside, reaper
 
 PORT = 18411
 INSIDE = 9411
@@ -31,8 +32,8 @@ def children(pid: int) -> list[int]:
 
 
 def agents(guest: Guest) -> list[int]:
-    """Children of sansnet, but for the command."""
-    return [pid for pid in children(guest.sansnet) if pid != guest.pid]
+    """Children of sansnet, but for the reaper, whose child the command is."""
+    return [pid for pid in children(guest.sansnet) if pid != reaper(guest.sansnet)]
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def guest_of(lab: Lab, *options: str, user: int | None = None) -> Iterator[Guest
     command = lab.sansnet_command(list(options), ["sh", "-c", "echo $$; exec cat"], user=user, before="")
     with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        guest = Guest(int(process.stdout.readline()), process.pid)
+        guest = Guest(outside(process.pid, int(process.stdout.readline())), process.pid)
         assert eventually(guest.is_served)
         yield guest
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.lab import GATEWAY4, HOST4, HOST6, RUN_SANSNET, SERVER4, USER, Guest, Lab, eventually
 from tests.lab.namespaces import running
+from tests.lab.processes import outside
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -196,7 +197,7 @@ def waiting(lab: Lab, script: str, user: int | None = None) -> Iterator[tuple[su
     command = lab.sansnet_command([], ["sh", "-c", f"echo $$; {script}"], user=user, before="")
     with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        yield process, int(process.stdout.readline())
+        yield process, outside(process.pid, int(process.stdout.readline()))
 
 
 def gone(pid: int) -> bool:
@@ -243,9 +244,9 @@ def test_the_commands_death_ends_sansnet_at_once(lab: Lab) -> None:
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 def test_what_the_command_left_in_the_background_ends_with_it(lab: Lab, user: int | None) -> None:
-    with waiting(lab, "sleep 60 & echo $!", user) as (process, _):
+    with waiting(lab, "sleep 60 & echo $!; sleep 1", user) as (process, _):
         assert process.stdout is not None
-        left = int(process.stdout.readline())
+        left = outside(process.pid, int(process.stdout.readline()))
         started = time.monotonic()
         process.communicate(timeout=10)  # until nobody has the pipe open
         assert time.monotonic() - started < 2
@@ -257,17 +258,17 @@ def test_what_the_command_left_in_the_background_ends_with_it(lab: Lab, user: in
 def test_a_signal_ends_what_a_shell_started_too(lab: Lab, user: int | None) -> None:
     with waiting(lab, "sh -c 'echo $$; exec sleep 60'; :", user) as (process, _):
         assert process.stdout is not None
-        child = int(process.stdout.readline())
+        child = outside(process.pid, int(process.stdout.readline()))
         process.terminate()
         process.communicate(timeout=10)
         assert eventually(lambda: gone(child))
 
 
 def test_what_ignores_the_polite_signal_is_killed(lab: Lab) -> None:
-    script = "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & sleep 0.3"
+    script = "setsid sh -c 'trap \"\" TERM; echo $$; while :; do sleep 1; done' & sleep 1"
     with waiting(lab, script) as (process, _):
         assert process.stdout is not None
-        child = int(process.stdout.readline())
+        child = outside(process.pid, int(process.stdout.readline()))
         process.communicate(timeout=10)
         assert eventually(lambda: gone(child))
 
@@ -386,7 +387,7 @@ def test_an_interactive_shell_has_job_control(lab: Lab, user: int | None) -> Non
 
 
 def test_a_stopped_run_goes_on_in_the_foreground(lab: Lab) -> None:
-    run = shlex.join([*RUN_SANSNET, "--", "sh", "-c", "echo be$((1))gun; sleep 3"])
+    run = shlex.join([*RUN_SANSNET, "--", "sh", "-c", "echo be$((1))gun; exec sleep 3"])
     with terminal(lab.host.command("bash", "--norc", "-i")) as made:
         made.type(f"PS1=; {run}\n")
         made.expect("be1gun")

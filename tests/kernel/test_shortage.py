@@ -18,6 +18,7 @@ import pytest
 from tests.lab import SERVER4, USER, Lab, eventually
 from tests.lab.callers import alive
 from tests.lab.namespaces import running
+from tests.lab.processes import outside
 
 SANSNET = str(Path(sys.prefix) / "bin" / "sansnet")
 NO_PROC = "mount -t tmpfs none /proc"
@@ -143,7 +144,7 @@ def test_little_memory_while_it_serves(lab: Lab, place: Path) -> None:
         running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process,
     ):
         assert process.stdout is not None
-        guest = int(process.stdout.readline())
+        guest = outside(process.pid, int(process.stdout.readline()))
         time.sleep(1)
         enter = ["nsenter", f"--target={guest}", "--net", "--"]
         ping = [*enter, "ping", "-c1", "-W2", SERVER4]

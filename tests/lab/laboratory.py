@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from tests.lab import usage
 from tests.lab.namespaces import Namespace, eventually, held_namespace, running
+from tests.lab.processes import outside
 
 __all__ = [
     "GATEWAY4",
@@ -153,7 +154,7 @@ class Lab:
                 process.wait(10)
                 errors.seek(0)
                 raise AssertionError(f"sansnet ended with status {process.returncode}: {errors.read()}")
-            guest = Guest(int(first), process.pid)
+            guest = Guest(outside(process.pid, int(first)), process.pid)
             assert eventually(guest.is_served)  # what is measured must not be the loading of the program
             yield guest
             process.stdin.close()

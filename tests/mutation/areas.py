@@ -10,9 +10,19 @@ __all__ = ["CORE", "ROOT", "modules", "folders_of_tests"]
 ROOT: Final = Path(__file__).parents[2]
 CORE: Final = ROOT / "packages/sansnet-core/src/sansnet_core"
 
+_WHOLE: Final = (
+    "tests/core/scenarios",
+    "tests/core/properties",
+    "tests/core/recording",
+    "tests/core/resolver",
+    "tests/core/proxy",
+    "tests/core/test_wrong_arguments.py",
+)
+"""Tests of the network as a whole."""
+
 _TESTS: Final = {
-    "proto/tcp": ("tests/core/proto/tcp", "tests/core/scenarios"),
-    "proto/udp": ("tests/core/proto", "tests/core/scenarios"),
+    "proto/tcp": ("tests/core/proto/tcp", *_WHOLE),
+    "proto/udp": ("tests/core/proto", *_WHOLE),
     "wire": ("tests/core/wire", "tests/core/test_summary.py", "tests/core/proto"),
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SURVIVORS", "Mutant", "as_toml", "known", "parse"]
+__all__ = ["SURVIVORS", "Mutant", "as_toml", "is_default", "known", "parse"]
 
 SURVIVORS: Final = Path(__file__).with_name("survivors.toml")
 
@@ -56,6 +56,13 @@ def known() -> dict[Mutant, str]:
         Mutant(entry["module"], entry["function"], entry["before"], entry["after"]): entry["reason"]
         for entry in entries
     }
+
+
+def is_default(mutant: Mutant) -> bool:
+    """Whether a change leaves out the byte order "big", which is the default of `int.to_bytes` and `int.from_bytes`."""
+    before = mutant.before
+    orders = (place.span() for place in re.finditer('"big"', before))
+    return any(before[:start] + before[end:] == mutant.after for start, end in orders)
 
 
 def as_toml(mutants: Iterable[Mutant]) -> str:

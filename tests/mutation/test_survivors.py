@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from tests.mutation.areas import CORE, folders_of_tests, modules
-from tests.mutation.mutants import Mutant, as_toml, known, parse
+from tests.mutation.mutants import Mutant, as_toml, is_default, known, parse
 
 KNOWN = known()
 
@@ -32,6 +32,12 @@ def test_an_entry_can_be_read_again() -> None:
     mutants = [Mutant("wire/arp.py", "parse", "a = 'x'", 'b = "y\\n"'), Mutant("wire/arp.py", "parse", "a", "b")]
     entries = tomllib.loads(as_toml(mutants))["mutant"]
     assert [Mutant(one["module"], one["function"], one["before"], one["after"]) for one in entries] == mutants
+
+
+def test_a_byte_order_that_is_the_default_one_may_be_left_out() -> None:
+    before = 'a.to_bytes(2, "big") + b.to_bytes(2, "big")'
+    afters = 'a.to_bytes(2, "big") + b.to_bytes(2, )', 'a.to_bytes(2, "big") + b.to_bytes(3, "big")'
+    assert [is_default(Mutant("wire/arp.py", "parse", before, after)) for after in afters] == [True, False]
 
 
 def test_names_of_modules_and_folders() -> None:

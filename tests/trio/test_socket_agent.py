@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ import trio
 
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestPlan
-from sansnet_trio.guest.socket_agent import TIMEOUT, NoAgent, SocketAgent, SocketAgents
+from sansnet_trio.guest.socket_agent import TIMEOUT, NoAgent, SocketAgent, SocketAgents, StartedAgent
 from sansnet_trio.linux import syscalls
 from tests.lab.namespaces import Namespace, eventually, held_namespace
 
@@ -202,16 +202,14 @@ def test_repeated_failures_delay_the_next_agent(
     def join() -> None:
         os.kill(os.getpid(), number)
 
-    class Counted(SocketAgent):
-        @classmethod
-        def launch(
-            cls, join: Callable[[], None], timeout: float = TIMEOUT, descriptors: Collection[int] = ()
-        ) -> SocketAgent:
-            forked.append(clock.now)
-            return super().launch(join, timeout, descriptors)
-
-    monkeypatch.setattr("sansnet_trio.guest.socket_agent.SocketAgent", Counted)
     agents = SocketAgents(join)
+    start = agents.start_agent
+
+    def counted() -> StartedAgent:
+        forked.append(clock.now)
+        return start()
+
+    agents.start_agent = counted
     for _ in range(1000):
         with pytest.raises(NoAgent):
             agents.socket(socket.AF_INET, STREAM)
@@ -253,7 +251,7 @@ def test_waiting_for_an_agent_that_may_not_be_killed_has_a_bound(monkeypatch: py
         raise PermissionError(errno.EPERM, "no")
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "kill", refuse)
+        patched.setattr(signal, "pidfd_send_signal", refuse)
         started = time.monotonic()
         agent.close()
         assert time.monotonic() - started < 5

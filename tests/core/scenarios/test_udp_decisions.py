@@ -13,6 +13,7 @@ from sansnet_core import (
     DecideFlow,
     DeliverDatagram,
     Drop,
+    Dropped,
     Endpoint,
     ExtendedError,
     FlowOpened,
@@ -113,6 +114,15 @@ def test_what_waits_is_sent_as_it_came() -> None:
     decide(bench, asked(bench), Allow())
     _, order = bench.take()
     assert order == SendDatagram(order.socket, TO, b"1", 0, 3, 0xB8, False, None)
+
+
+def test_a_datagram_that_may_be_fragmented_stays_so_while_it_waits() -> None:
+    bench = asking()
+    for fragment in (0x4000, 0):
+        packet = datagram(b"x")
+        bench.send(Ip(packet.source, packet.destination, packet.protocol, packet.payload, fragment=fragment))
+    decide(bench, asked(bench), Allow())
+    assert [order.may_fragment for order in bench.take() if isinstance(order, SendDatagram)] == [False, True]
 
 
 def replace_packet(packet: Ip, *, ttl: int, tos: int) -> Ip:
@@ -234,6 +244,15 @@ def test_a_refused_flow_gets_the_error_of_its_errno(
     guest, remote = Endpoint(datagram(destination=destination).source, 5000), Endpoint(destination, 7)
     text = str(rule) if way == "rule" else None
     assert notice == FlowRefused(17, guest, remote, None, number, Reason.REFUSED, False, 1000.0, rule=text)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMSGSIZE], ids=["prohibited", "too-big"])
+def test_the_router_reports_a_refusal_and_tells_no_more_than_the_errno(number: int) -> None:
+    bench = direct(rules=(Rule(action=Action.REFUSE, errno=number),))
+    bench.send(datagram())
+    (packet,) = bench.packets
+    assert packet.source == GATEWAY
+    assert packet.payload[4:8] == bytes(4)
 
 
 @pytest.mark.parametrize("way", ["verdict", "rule"])
@@ -482,6 +501,7 @@ def test_a_refused_outsider_is_ignored(verdict: Verdict) -> None:
     (notice,) = bench.notices
     assert isinstance(notice, FlowRefused)
     assert (notice.inbound, notice.reason, notice.host) == (True, Reason.REFUSED, OUTSIDER)
+    assert bench.network.statistics().last_drops[Reason.REFUSED] == (Dropped(17, OUTSIDER, Endpoint(GUEST, 53)),)
 
 
 def test_rules_about_outsiders_match_their_address_and_the_guests_port() -> None:
@@ -497,6 +517,7 @@ def test_rules_about_outsiders_match_their_address_and_the_guests_port() -> None
     bench.network.datagram_received(allowed, Endpoint(SERVER, 53), b"x", 0, 60, 0, bench.now)
     bench.collect()
     assert [packet.payload[:4] for packet in bench.packets] == [OUTSIDER.port.to_bytes(2, "big") + b"\0\x35"]
+    assert [notice.rule for notice in bench.notices if isinstance(notice, FlowOpened)] == [str(rules[0])]
     bench.send(datagram())
     assert sent(bench) == [b"hello"]
 
@@ -531,8 +552,21 @@ def test_an_outsider_whom_the_guest_addressed_meanwhile_is_let_in() -> None:
     assert len(bench.network.flows()) == 1
 
 
+def test_an_outsider_whom_the_guest_addressed_from_a_socket_of_its_own_meanwhile_is_dropped() -> None:
+    bench = direct(rules=(Rule(action=Action.ASK, inbound=True),))
+    forward = bench.network.forward_added(None, 53, bench.now)
+    arrive(bench, forward)
+    question = asked(bench)
+    bench.send(udp(GUEST, 53, *OUTSIDER, b"hello"))
+    bench.take()
+    decide(bench, question, Allow())
+    assert bench.packets == []
+    collided = Dropped(17, OUTSIDER, Endpoint(GUEST, 53))
+    assert bench.network.statistics().last_drops == {Reason.INBOUND_COLLISION: (collided,)}
+
+
 def test_an_outsider_stays_admitted_when_the_guest_changes_its_address() -> None:
-    bench = asking()
+    bench = direct(rules=(Rule(action=Action.ASK, label="ask"),))
     forward = bench.network.forward_added(None, 53, bench.now)
     arrive(bench, forward)
     decide(bench, asked(bench), Allow())
@@ -547,6 +581,11 @@ def test_an_outsider_stays_admitted_when_the_guest_changes_its_address() -> None
     bench.wait(2)
     arrive(bench, forward)
     assert [packet.destination for packet in bench.packets if packet.protocol == packets.UDP] == [GUEST, moved]
+    opened = [notice for notice in bench.notices if isinstance(notice, FlowOpened)]
+    assert [(notice.guest, notice.rule) for notice in opened] == [
+        (Endpoint(GUEST, 53), "ask"),
+        (Endpoint(moved, 53), "ask"),
+    ]
 
 
 # unsolicited datagrams
@@ -664,6 +703,7 @@ def test_a_flow_that_began_from_the_other_side_meanwhile_gets_what_waits(begin: 
         arrive(bench, end, b"news")
     for verdict in (Serve(), Allow()):
         decide(bench, question, verdict)
+    assert CloseSocket(question.socket) in bench.orders
     orders = [order for order in bench.take() if not isinstance(order, CloseSocket)]
     assert [
         (order.socket, bytes(order.data)) for order in orders if isinstance(order, SendDatagram | DeliverDatagram)

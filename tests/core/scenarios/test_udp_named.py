@@ -272,6 +272,24 @@ def test_the_next_address_is_tried_if_the_first_cannot_be_reached(number: int) -
     assert len(errors(bench)) == 1  # there is no other address
 
 
+def test_the_next_address_gets_the_datagram_as_it_was_also_if_that_has_waited() -> None:
+    bench, bindings = named(rules=(replace(RULE, label="db"),))
+    packet = datagram()
+    bench.send(Ip(packet.source, packet.destination, packet.protocol, packet.payload, 9, 3, fragment=0))
+    bindings.know(NAME, PUBLIC6, PUBLIC)
+    bench.collect()
+    socket = next(order.socket for order in bench.take() if isinstance(order, OpenDatagram))
+    bench.network.datagram_failed(socket, Endpoint(PUBLIC6, 7), failure(errno.ENETUNREACH), b"hello", bench.now)
+    bench.collect()
+    (order,) = (order for order in bench.take() if isinstance(order, SendDatagram))
+    assert (order.remote, order.ttl, order.tos, order.may_fragment) == (Endpoint(PUBLIC, 7), 9, 3, True)
+    opened = [notice for notice in bench.notices if isinstance(notice, FlowOpened)]
+    assert [(notice.name, notice.rule, notice.host.address) for notice in opened] == [
+        (NAME, "db", packed(PUBLIC6)),
+        (NAME, "db", packed(PUBLIC)),
+    ]
+
+
 def test_an_address_from_which_something_came_is_kept() -> None:
     bench, bindings = named()
     bindings.know(NAME, PUBLIC6, PUBLIC)
@@ -342,6 +360,15 @@ def test_hosts_without_the_name_are_not_heard() -> None:
     bench.collect()
     assert sources(bench) == []
     assert bench.drops() == {Reason.HOST_SOURCE: 3}
+
+
+def test_an_address_of_a_name_that_is_not_resolved_is_not_heard() -> None:
+    bench, _ = named(default_action=Action.ALLOW)
+    opened = opened_flow(bench, destination="192.0.2.80")
+    bench.network.datagram_received(opened.socket, Endpoint(LEASE, 7), b"x", 0, 60, 0, bench.now)
+    bench.collect()
+    assert sources(bench) == []
+    assert bench.drops() == {Reason.HOST_SOURCE: 1}
 
 
 def test_a_closed_host_is_not_heard_through_the_socket_of_an_open_flow() -> None:

@@ -10,6 +10,7 @@ import pytest
 from sansnet_core import (
     CloseSocket,
     DeliverDatagram,
+    Dropped,
     Endpoint,
     FailDatagram,
     FlowClosed,
@@ -211,6 +212,19 @@ def test_the_program_sends_to_the_guest_only(guest: Endpoint) -> None:
     bench.collect()
     assert bench.packets == []
     assert bench.drops() == {Reason.INBOUND_GUEST: 1}
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_the_program_sends_to_families_that_the_guest_has(family: str) -> None:
+    bench = direct(**{family: None})
+    service = serve(bench, port=None)
+    for guest, source in ((GUEST, VIRTUAL), (GUEST6, VIRTUAL6)):
+        bench.network.service_sent(service, Endpoint(guest, 5000), Endpoint(source, 53), b"news", bench.now)
+    bench.collect()
+    has, lacks, source = (GUEST6, GUEST, VIRTUAL) if family == "ipv4" else (GUEST, GUEST6, VIRTUAL6)
+    assert [report.guest.address for report in bench.network.flows()] == [has]
+    dropped = Dropped(17, Endpoint(source, 53), Endpoint(lacks, 5000))
+    assert bench.network.statistics().last_drops == {Reason.INBOUND_GUEST: (dropped,)}
 
 
 def test_the_guests_station_is_asked_for() -> None:

@@ -42,7 +42,7 @@ def _attach(options: AttachOptions, on_ready: Callable[[], None]) -> None:
     capture = open_capture(options.pcap)
     namespace = find_namespace(options)
     prepare = functools.partial(_prepare, options)
-    with AttachedGuest.fork(namespace, prepare, stays=needs_resident(options, namespace)) as guest:
+    with AttachedGuest.fork(namespace, prepare, stays=needs_resident(options)) as guest:
         from sansnet_cli.attach.start import start
 
         start(guest, options, capture, on_ready=lambda setup: on_ready())

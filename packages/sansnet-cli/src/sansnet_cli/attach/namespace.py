@@ -35,19 +35,15 @@ def find_namespace(options: AttachOptions) -> ExistingNamespace:
     return ExistingNamespace.named(options.netns, options.userns)
 
 
-def needs_resident(options: AttachOptions, namespace: ExistingNamespace, *, changes_user: bool = False) -> bool:
+def needs_resident(options: AttachOptions) -> bool:
     """Whether a process must stay in the namespace to change its addresses and routes when those of the host change.
 
-    Args:
-        options: the command's options. No process is needed if they set all addresses and gateways, or if the guest
-            configures itself.
-        namespace: the guest's namespace.
-        changes_user: whether sansnet becomes another user.
+    None is needed if the options set all addresses and gateways, or if the guest configures itself.
     """
     own = {len(address) for address, _ in options.own}
     gateways = {len(address) for address in options.gateways}
     fixed = all(_BYTES[family] in own & gateways for family in options.families)
-    return options.configure and not fixed and (changes_user or namespace.needs_privileges())
+    return options.configure and not fixed
 
 
 def name_servers_of(options: AttachOptions) -> tuple[bytes, ...] | None:

@@ -25,7 +25,7 @@ from sansnet_cli.process.daemon import (
     system_root,
     unwritable,
 )
-from sansnet_cli.process.loading import load_everything
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
@@ -188,7 +188,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
 
     default = Identity.nobody() if system_root() else None
     if steps.identity is not None or default is not None:
-        load_everything()
+        load(options)
 
     def become() -> None:
         steps.become(default)
@@ -205,8 +205,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps
 
     namespace = find_namespace(options)
     changes_user = steps.identity is not None
-    stays = needs_resident(options, namespace, changes_user=changes_user)
-    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=stays) as guest:
+    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=needs_resident(options)) as guest:
         from sansnet_cli.attach.start import start as start_attached
 
         def ready(setup: Setup) -> None:
@@ -219,7 +218,7 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps
 
 def _run(options: RunOptions, capture: BinaryIO | None) -> int:
     """Run a command in a namespace of its own, until the command ends."""
-    with CommandGuest.fork(options.command, partial(_prepare, options)) as guest:
+    with CommandGuest.fork(options.command, partial(_prepare, options), host_processes=options.host_processes) as guest:
         from sansnet_cli.run.start import start as start_command
 
         return start_command(guest, options, capture)

@@ -113,6 +113,9 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("keep-udp-ports", text="let the guest take UDP ports of known services of the host", added=True),
         Option("allow-unsealed", "", "", "accept memory that can shrink; $SANSNET_ALLOW_UNSEALED", "passt", added=True),
     ),
+    "the command; not in the originals": (
+        Option("host-processes", text="let it see the host's processes, and signal yours", only="pasta", added=True),
+    ),
     "the sandbox; not in the originals": (
         Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or off", added=True),
         Option("no-sandbox", text="the same as --sandbox off", added=True),

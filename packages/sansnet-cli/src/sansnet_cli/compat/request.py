@@ -186,7 +186,8 @@ class _Reader:
             )
         if userns is not None:
             raise Misuse("--userns needs --netns or a process id; leave it out")
-        return RunOptions(**fields, command=tuple(self._rest) or _login_shell())
+        command = tuple(self._rest) or _login_shell()
+        return RunOptions(**fields, command=command, host_processes=self._has("host-processes"))
 
     def _namespace(self, userns: str | None) -> dict[str, Any]:
         """The fields about the namespace to join."""

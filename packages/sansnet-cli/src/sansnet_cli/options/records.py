@@ -86,10 +86,12 @@ class RunOptions(NamespaceOptions, CommandOptions, frozen=False):
     Attributes:
         command: the program and its arguments; never empty.
         root: whether the command of an ordinary user is root in the guest's user namespace.
+        host_processes: whether the command shares the host's PID and IPC namespaces.
     """
 
     command: tuple[str, ...]
     root: bool = False
+    host_processes: bool = False
     word = _word
 
 

@@ -12,11 +12,12 @@ import os
 import re
 import select
 import stat
-from typing import Final
+from typing import Final, Protocol
 
 from sansnet_trio.linux.files import PRIVATE, open_output
+from sansnet_trio.linux.own_names import OwnName
 
-__all__ = ["ReplacedFile", "open_appended"]
+__all__ = ["NewFile", "ReplacedFile", "Replacement", "open_appended"]
 
 _READER_TIMEOUT: Final = 5.0
 """Seconds that the reader of a FIFO or a terminal may leave it full."""
@@ -52,26 +53,33 @@ class ReplacedFile:
     Args:
         path: its path. A FIFO or a terminal gets the text as it is; a reader that reads nothing for 5 s is an error.
 
+    Attributes:
+        path: its absolute path.
+        replacement: makes the new file. A process that can make none asks another one.
+
     Raises:
         OSError: it cannot be written.
     """
 
     def __init__(self, path: str) -> None:
-        self._path = os.path.abspath(path)  # a process in the background changes to another directory
+        self.path = os.path.abspath(path)  # a process in the background changes to another directory
+        self._new = NewFile(self.path)
+        self.replacement: Replacement = self._new
         self._open: int | None = None
         """A descriptor of the file, if it is written in its place."""
-        directory = os.path.dirname(self._path)
+        directory = os.path.dirname(self.path)
         try:
-            found = os.lstat(self._path)
+            found = os.lstat(self.path)
         except FileNotFoundError:
             found = None
-        if found is not None and stat.S_ISREG(found.st_mode) and not os.access(self._path, os.W_OK):
+        if found is not None and stat.S_ISREG(found.st_mode) and not os.access(self.path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         foreign = os.geteuid() == 0 and os.stat(directory).st_uid != 0
         if foreign or (found is not None and not stat.S_ISREG(found.st_mode)):
-            self._open = open_output(self._path, truncate=False)
+            self._open = open_output(self.path, truncate=False)
         if found is None or stat.S_ISREG(found.st_mode):
-            os.unlink(self._make(b""))
+            os.close(self.replacement.make())
+            self._new.remove()
 
     def write(self, text: str) -> None:
         """Replace the contents.
@@ -81,12 +89,15 @@ class ReplacedFile:
         """
         data = text.encode()
         if self._open is None:
-            made = self._make(data)
+            descriptor = self.replacement.make()
             try:
-                os.rename(made, self._path)
+                _write_all(descriptor, data)
             except BaseException:
-                os.unlink(made)
+                self.replacement.remove()
                 raise
+            finally:
+                os.close(descriptor)
+            self.replacement.put()
             return
         if stat.S_ISREG(os.fstat(self._open).st_mode):
             os.lseek(self._open, 0, os.SEEK_SET)
@@ -95,25 +106,71 @@ class ReplacedFile:
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""
+        self._new.remove()
         if self._open is not None:
             os.close(self._open)
             self._open = None
 
-    def _make(self, data: bytes) -> str:
-        """Make a file with these contents beside the other one; returns its path."""
+
+class Replacement(Protocol):
+    """Makes a file that then replaces another one."""
+
+    def make(self) -> int:
+        """A descriptor of a new file.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+
+    def put(self) -> None:
+        """Put it in the place of the other one.
+
+        Raises:
+            OSError: that is not possible. The new file is removed.
+        """
+
+    def remove(self) -> None:
+        """Remove a file that was made and not put, at the latest when the command ends."""
+
+
+class NewFile:
+    """`Replacement` beside the other file.
+
+    Args:
+        path: the absolute path of the other file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._made: OwnName | None = None
+
+    def make(self) -> int:
+        """See `Replacement`."""
+        self.remove()
         path = f"{self._path}.{os.getpid()}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+        self._made = OwnName(path)
+        return descriptor
+
+    def put(self) -> None:
+        """See `Replacement`."""
+        if self._made is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        made, self._made = self._made, None
         try:
-            _write_all(descriptor, data)
-            os.fsync(descriptor)
-        except BaseException:
-            os.unlink(path)
-            raise
+            with open(made.path, "rb") as file:
+                os.fsync(file.fileno())
+            os.rename(made.path, self._path)
         finally:
-            os.close(descriptor)
-        return path
+            made.remove()
+
+    def remove(self) -> None:
+        """See `Replacement`."""
+        if self._made is not None:
+            self._made.remove()
+            self._made = None
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -5,27 +5,26 @@ It goes to the background in the same way as pasta and passt (`process.daemon`).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import syslog
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from sansnet_cli.output import report
+from sansnet_cli.output.system_log import SystemLog
 from sansnet_cli.process.systemd import notify_ready
 from sansnet_core import SansnetError
 from sansnet_trio.hostinfo import HostError
+from sansnet_trio.linux import files
 from sansnet_trio.linux.files import open_output
+from sansnet_trio.linux.own_names import OwnName
 
 __all__ = ["Ready", "Work", "start"]
 
 Ready: TypeAlias = Callable[[], None]
 Work: TypeAlias = Callable[[Ready], None]
-
-_MAX_PID: Final = 32
-"""Bytes of a process id in a pid file."""
 
 
 def start(
@@ -84,7 +83,7 @@ def _in_background(work: Callable[[Ready], int], release_caller: Ready) -> int:
     def ready() -> None:
         nonlocal is_released
         release_caller()
-        report.send_to(_SystemLog())
+        report.send_to(_Messages())
         is_released = True
 
     try:
@@ -97,20 +96,21 @@ def _in_background(work: Callable[[Ready], int], release_caller: Ready) -> int:
         return 1
 
 
-class _SystemLog:
-    """A `report.Destination`."""
+class _Messages:
+    """A `report.Destination`: the system's log."""
 
     def __init__(self) -> None:
-        syslog.openlog("sansnet", syslog.LOG_PID, syslog.LOG_DAEMON)
+        self._log = SystemLog("sansnet")
+        self._log.open()
 
     def warn(self, sentence: str) -> None:
-        syslog.syslog(syslog.LOG_WARNING, sentence)
+        self._log.write(syslog.LOG_WARNING, sentence)
 
     def inform(self, sentence: str) -> None:
-        syslog.syslog(syslog.LOG_INFO, sentence)
+        self._log.write(syslog.LOG_INFO, sentence)
 
     def trace(self, line: str) -> None:
-        syslog.syslog(syslog.LOG_DEBUG, line)
+        self._log.write(syslog.LOG_DEBUG, line)
 
 
 class _PidFile:
@@ -127,6 +127,9 @@ class _PidFile:
             self._fd = open_output(path, os.O_RDWR, truncate=False)
         except OSError as error:
             raise self._unwritable(error) from error
+        self._status = os.fstat(self._fd)
+        self._pid = os.getpid()
+        self._made = OwnName(self._path, self._is_ours)
 
     def write(self) -> None:
         """Write the id of this process.
@@ -140,10 +143,11 @@ class _PidFile:
             raise self._unwritable(error) from error
 
     def _write(self) -> None:
+        self._pid = os.getpid()
         regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         if regular:
             os.ftruncate(self._fd, 0)
-        os.write(self._fd, b"%d\n" % os.getpid())
+        os.write(self._fd, b"%d\n" % self._pid)
         if not regular:  # the caller may wait for the end of a pipe
             os.close(self._fd)
             self._fd = -1
@@ -153,10 +157,12 @@ class _PidFile:
 
         A link to a descriptor, such as /dev/stdout, stays.
         """
-        with contextlib.suppress(OSError):
-            ours = os.pread(self._fd, _MAX_PID, 0).strip() in (b"", b"%d" % os.getpid())
-            if ours and os.path.samestat(os.lstat(self._path), os.fstat(self._fd)):
-                os.unlink(self._path)
+        self._made.remove()
+
+    def _is_ours(self) -> bool:
+        """Called by the process that removes the file, which may not have our descriptor."""
+        same = os.path.samestat(os.lstat(self._path), self._status)
+        return same and files.read(self._path).strip() in ("", f"{self._pid}")
 
     def _unwritable(self, error: OSError) -> HostError:
         return HostError(f"the pid file {self._name} cannot be written ({error.strerror}); give another one")

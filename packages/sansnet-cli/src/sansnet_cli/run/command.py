@@ -36,7 +36,9 @@ def run(arguments: Sequence[str]) -> int:
             "--no-config leaves the interface to the command, which must be root to configure it; add --root"
         )
     capture = open_capture(options.pcap)
-    with CommandGuest.fork(options.command, functools.partial(_prepare, options)) as guest:
+    with CommandGuest.fork(
+        options.command, functools.partial(_prepare, options), host_processes=options.host_processes
+    ) as guest:
         from sansnet_cli.run.start import start
 
         try:

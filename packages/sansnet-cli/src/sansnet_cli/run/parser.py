@@ -40,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run it as root in the guest's network, which ip and nft need; default: as your own user",
     )
+    command.add_argument(
+        "--host-processes",
+        action="store_true",
+        help="let it see the host's processes, signal yours, and use their shared memory; default: it has its own",
+    )
     add_options(made, namespace=True)
     return made
 
@@ -58,5 +63,6 @@ def parse(arguments: Sequence[str]) -> RunOptions:
     return RunOptions(
         **namespace_options(parsed),
         root=parsed.root,
+        host_processes=parsed.host_processes,
         command=tuple(command) or (os.environ.get("SHELL") or "/bin/sh",),
     )

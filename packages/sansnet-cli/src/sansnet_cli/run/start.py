@@ -10,14 +10,16 @@ import contextlib
 import resource
 import select
 import threading
-from importlib import import_module
+from functools import partial
 from typing import BinaryIO, Final
 
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
+from sansnet_cli.runtime.job_control import JobControl
 from sansnet_cli.runtime.observe import captured, observed
 from sansnet_cli.runtime.ports import open_forwards
 from sansnet_cli.runtime.record import recorded
@@ -50,8 +52,12 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         ForwardError: a port cannot be forwarded.
         ListenError: the control socket cannot be made.
     """
-    with contextlib.closing(CommandSignals()) as signals, controlled(options) as control:
-        loading = _Loading()
+    with (
+        contextlib.closing(JobControl()) as jobs,
+        contextlib.closing(CommandSignals()) as signals,
+        controlled(options) as control,
+    ):
+        loading = _Loading(options)
         try:
             ready = _wait_ready(guest, signals)
         except EOFError:  # a signal ended it early
@@ -61,6 +67,8 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             report.warn(warning)
         if options.verbose:
             report.configuration(setup.config, ready.link, setup.addresses, setup.gateways)
+            for note in ready.notes:
+                report.inform(note)
         if options.ports.forwards or control.is_on:
             loading.join()  # a listener in the guest forks the socket agent, and a fork allows no other thread
         readiness.allow_many_descriptors()  # the command was forked before
@@ -73,7 +81,9 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
             readiness.require_descriptors()
             readiness.renounce(options.ports, controlled=control.is_on)
-            guest.start()
+            guest.on_stop = partial(jobs.follow, guest)
+            guest.start(foreground=jobs.separate)
+            signals.separate = jobs.separate
             loading.join()
             from sansnet_cli.run.serve import serve
             from sansnet_cli.runtime.session import Session
@@ -86,7 +96,8 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
 class _Loading:
     """Loads the rest of the program, in a thread if there can be one. `join` raises the error if that fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
         self._thread: threading.Thread | None = None
         if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:  # else a thread's stack may not fit
             thread = threading.Thread(target=self._load, daemon=True)
@@ -98,11 +109,11 @@ class _Loading:
         """Wait until it is loaded, and the process has one thread only."""
         if self._thread is not None:
             self._thread.join()
-        import_module(_REST)
+        load(self._options, _REST)
 
     def _load(self) -> None:
         with contextlib.suppress(Exception):  # `join` tries again, when there may be more memory
-            import_module(_REST)
+            load(self._options, _REST)
 
 
 def _wait_ready(guest: CommandGuest[Setup], signals: CommandSignals) -> ReadyGuest[Setup]:

@@ -36,11 +36,14 @@ class Audit:
     Args:
         file: the file of `--audit`; None without the option.
         learnt: the file of `--learn`; None without the option.
+
+    Attributes:
+        learnt: see above.
     """
 
     def __init__(self, file: AuditFile | None = None, learnt: ReplacedFile | None = None) -> None:
         self._file = file
-        self._learnt = learnt
+        self.learnt = learnt
         self._learner: Learner | None = None
 
     def begin(self, config: NetworkConfig, *, live: bool) -> GuestAudit | None:
@@ -50,7 +53,7 @@ class Audit:
             config: the configuration of the guest's network.
             live: whether the summary may be asked for while the guest is served.
         """
-        wanted = self._file is not None or self._learnt is not None
+        wanted = self._file is not None or self.learnt is not None
         if not (wanted or live or _has_policy(config)):
             return None
         from sansnet_trio.audit.following import Accounts
@@ -62,12 +65,12 @@ class Audit:
         return GuestAudit(
             summary,
             Accounts([summary, *log, *self._learners(config)]),
-            self._save if self._learnt is not None else lambda: None,
+            self._save if self.learnt is not None else lambda: None,
             is_shown=lambda now: wanted or _has_policy(now),
         )
 
     def _learners(self, config: NetworkConfig) -> Sequence[Learner]:
-        if self._learnt is None:
+        if self.learnt is None:
             return ()
         if self._learner is None:
             from sansnet_trio.audit.learner import Learner
@@ -77,10 +80,10 @@ class Audit:
         return (self._learner,)
 
     def _save(self) -> None:
-        assert self._learnt is not None
+        assert self.learnt is not None
         assert self._learner is not None
         try:
-            self._learnt.write(self._learner.text())
+            self.learnt.write(self._learner.text())
         except OSError as error:
             report.warn(
                 f"the learnt policy cannot be written ({error.strerror}); "

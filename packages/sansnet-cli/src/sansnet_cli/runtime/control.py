@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sansnet_cli.options.policy import asks, with_forwards
+from sansnet_trio.linux.own_names import temporary_directory
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import GuestOptions
@@ -93,7 +93,7 @@ def controlled(options: GuestOptions) -> Iterator[Control]:
 
     commands = ControlCommands()
     with ExitStack() as stack:
-        path = options.control or os.path.join(stack.enter_context(_directory()), "control")
+        path = options.control or os.path.join(_directory(stack), "control")
         socket = ControlSocket(path, commands.answer)
         stack.callback(socket.close)
         yield Control(commands, socket, path)
@@ -104,12 +104,9 @@ def asks_of(options: GuestOptions) -> bool:
     return options.policy is not None and asks(options.policy)
 
 
-@contextmanager
-def _directory() -> Iterator[str]:
+def _directory(stack: ExitStack) -> str:
     """A new directory for the user's run-time files."""
     try:
-        made = tempfile.TemporaryDirectory(prefix="sansnet-", dir=os.environ.get("XDG_RUNTIME_DIR"))
+        return stack.enter_context(temporary_directory(os.environ.get("XDG_RUNTIME_DIR")))
     except OSError:
-        made = tempfile.TemporaryDirectory(prefix="sansnet-")
-    with made as path:
-        yield path
+        return stack.enter_context(temporary_directory())

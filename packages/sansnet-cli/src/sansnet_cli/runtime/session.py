@@ -10,8 +10,9 @@ import trio
 
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.audit import INTERVAL, Audit
-from sansnet_cli.runtime.brokered import brokered
+from sansnet_cli.runtime.brokered import Brokered, brokered
 from sansnet_cli.runtime.confinement import confine_main
 from sansnet_cli.runtime.control import Control, asks_of
 from sansnet_cli.runtime.following import Follower
@@ -65,6 +66,7 @@ class Session:
         recording: RecordingFile | None = None,
         prompts: bool = False,
     ) -> None:
+        load(options)
         self.options = options
         self._control = control
         self._forwards = forwards
@@ -105,7 +107,8 @@ class Session:
         Yields a nursery for other tasks of the command. They are cancelled at the end of the block. A single
         exception leaves the block itself, and not a group of it.
         """
-        with brokered(self._follower, self._guest, self._namespace) as self._broker:
+        parts = Brokered(self._follower, self._guest, self._namespace, self._recording, self._audit.learnt)
+        with brokered(parts) as self._broker:
             confine_main(self.options, controlled=self._control.is_on)
             async with self._tasks() as nursery:
                 yield nursery

@@ -1,17 +1,14 @@
-"""Passing signals on to the child of sansnet, a command or QEMU; and job control.
+"""Passing signals on to the child of sansnet, a command or QEMU.
 
 Theory of operation. The command is in our process group, so the terminal sends its signals, as for Ctrl-C and Ctrl-Z,
 to both: if they were passed on, the command would get them twice. Signals sent by a process reach only sansnet and are
 passed on. The kernel tells them apart (si_code), but Python's handlers do not see that, so this uses a signalfd(2).
 
-SIGTSTP keeps its default action: Ctrl-Z stops both. An interactive shell as the command makes process groups of its
-own. If it stops itself (`suspend`), the shell above sansnet would not notice. So sansnet stops too, and continues the
-command when it is continued. Without a terminal there is no shell above.
+SIGTSTP keeps its default action: Ctrl-Z stops both. See `JobControl` for commands that have a group of their own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -37,19 +34,20 @@ _SIGINFO: Final = struct.Struct("=Iii116x")
 class Child(Protocol):
     """A child process that gets the signals."""
 
-    @property
-    def pid(self) -> int: ...
-
     def send_signal(self, number: int, /) -> None: ...
 
 
 class CommandSignals:
-    """Receives signals, which would end sansnet otherwise, from now on and until closed."""
+    """Receives signals, which would end sansnet otherwise, from now on and until closed.
+
+    Attributes:
+        separate: whether the child has a process group of its own, so that it must get the terminal's signals from us.
+    """
 
     def __init__(self) -> None:
-        taken = _PASSED_ON | {signal.SIGCHLD}
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
-        self._fd = syscalls.signal_descriptor(taken)
+        self.separate = False
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+        self._fd = syscalls.signal_descriptor(_PASSED_ON)
 
     async def run(self, child: Child) -> None:
         """Pass signals on to a child until cancelled."""
@@ -66,9 +64,7 @@ class CommandSignals:
     def pass_on(self, child: Child) -> None:
         """Pass on one signal that has been received."""
         number, _, code = _SIGINFO.unpack(os.read(self._fd, _SIGINFO.size))
-        if number == signal.SIGCHLD:
-            _follow(child)
-        elif code != _SI_KERNEL or number not in _FROM_TERMINAL:
+        if self.separate or code != _SI_KERNEL or number not in _FROM_TERMINAL:
             child.send_signal(number)
             if number in _ENDING:
                 child.send_signal(signal.SIGCONT)
@@ -79,22 +75,3 @@ class CommandSignals:
             os.read(self._fd, _SIGINFO.size)
         os.close(self._fd)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
-
-
-def _follow(child: Child) -> None:
-    """Stop sansnet with a command that stopped its own process group, and continue it later."""
-    with contextlib.suppress(ChildProcessError, ProcessLookupError):  # the child has ended
-        if os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOHANG) is None:
-            return
-        group = os.getpgid(child.pid)
-        if group != os.getpgrp() and _has_terminal():
-            os.kill(os.getpid(), signal.SIGSTOP)
-            os.killpg(group, signal.SIGCONT)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True

@@ -360,6 +360,8 @@ def _check_transport(ip: Ip, partial: bool) -> None:
         field_value = struct.unpack_from("!H", ip.payload, 16 if ip.protocol == TCP else 6)[0]
         if partial:
             assert field_value % 65535 == (~checksum(pseudo) & 0xFFFF) % 65535, "partial checksum"
+            # Linux takes 0 for a datagram without a checksum, which IPv6 forbids (RFC 8200, 8.1)
+            assert ip.protocol == TCP or field_value != 0, "UDP without a partial checksum"
             return
         assert ip.protocol == TCP or field_value != 0, "UDP without a checksum"
     if ip.protocol in (TCP, UDP, ICMPV6):

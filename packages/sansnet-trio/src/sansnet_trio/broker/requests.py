@@ -6,6 +6,7 @@ another one. The answer is that number and a pickled object: the result, or an `
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import pickle
@@ -59,6 +60,20 @@ class Answer(NamedTuple):
 
     result: Any = None
     descriptors: tuple[int, ...] = ()
+
+    def expect(self, count: int) -> tuple[int, ...]:
+        """The descriptors.
+
+        Args:
+            count: their number.
+
+        Raises:
+            OSError: the kernel has dropped some, because they are beyond our limit.
+        """
+        if len(self.descriptors) == count:
+            return self.descriptors
+        _close(self.descriptors)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 Handler: TypeAlias = Callable[[], Answer]

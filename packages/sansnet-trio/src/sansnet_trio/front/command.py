@@ -91,13 +91,14 @@ async def open_guest(
     record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     root: bool = False,
+    host_processes: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     stdin: Stream = None,
     stdout: Stream = None,
     stderr: Stream = None,
 ) -> AsyncIterator[Guest]:
-    """Run a command in its own network namespace, with a network that this program serves; an async context manager.
+    """Run a command in its own namespaces, with a network that this program serves; an async context manager.
 
     The block begins when the command runs. At its end, also if it was cancelled, a command that still runs is ended,
     with SIGTERM and after 5 s SIGKILL, and so are the processes that it left in the background.
@@ -115,6 +116,8 @@ async def open_guest(
         forwards: the forwarded ports, for example from `sansnet_core.ports.parse_all`.
         root: whether the command is root in the guest's network, which `ip` and `nft` need; otherwise it keeps the user
             of this process.
+        host_processes: whether the command shares the PID and IPC namespaces of this process, and so may see and signal
+            processes of the host. By default it has its own.
         env: the command's environment; None is that of this process.
         cwd: the command's working directory; None is that of this process.
         stdin: None for that of this process, `subprocess.PIPE` or `DEVNULL`, a descriptor, or an open file.
@@ -141,6 +144,7 @@ async def open_guest(
                 env=env,
                 cwd=None if cwd is None else os.fspath(cwd),
                 streams=stdio.streams,
+                host_processes=host_processes,
             )
         )
         stdio.begun()
@@ -184,6 +188,7 @@ async def run_guest(
     record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Iterable[ForwardRule] = (),
     root: bool = False,
+    host_processes: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     input: bytes | None = None,
@@ -208,6 +213,7 @@ async def run_guest(
         record: see `open_network`.
         forwards: see `open_guest`.
         root: see `open_guest`.
+        host_processes: see `open_guest`.
         env: see `open_guest`.
         cwd: see `open_guest`.
         input: bytes for the command's stdin, which is closed after them.
@@ -248,6 +254,7 @@ async def run_guest(
         record=record,
         forwards=forwards,
         root=root,
+        host_processes=host_processes,
         env=env,
         cwd=cwd,
         stdin=stdin if input is None else subprocess.PIPE,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -30,6 +29,7 @@ from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links import LinkClosed, unix_stream, vhost_user
 from sansnet_trio.links.machine_link import MachineLink, machine_link
 from sansnet_trio.links.machine_listener import MachineListener
+from sansnet_trio.linux.own_names import temporary_directory
 from sansnet_trio.network import GuestNetwork
 from sansnet_trio.plan import qemu_arguments
 from sansnet_trio.plan.setup import Setup
@@ -187,7 +187,7 @@ async def run_machine(
         OptionsError: the size of the machine's memory cannot be parsed.
     """
     with ExitStack() as stack:
-        path = str(Path(stack.enter_context(_directory()), "socket"))
+        path = str(Path(_directory(stack), "socket"))
         words = qemu.command(path, mtu)
         listener = stack.enter_context(closing(MachineListener(path)))
         child = stack.enter_context(await ChildProgram.begin(Program(words, env, cwd, stdio.streams)))
@@ -226,10 +226,10 @@ async def run_machine(
             raise_alone(failure)
 
 
-def _directory() -> tempfile.TemporaryDirectory[str]:
-    """A private directory for the socket. A failure to remove it must not change QEMU's exit status."""
+def _directory(stack: ExitStack) -> str:
+    """A private directory for the socket."""
     try:
-        return tempfile.TemporaryDirectory(prefix="sansnet-", ignore_cleanup_errors=True)
+        return stack.enter_context(temporary_directory())
     except OSError as error:
         raise HostError("no directory for temporary files is writable; set TMPDIR to one that is") from error
 

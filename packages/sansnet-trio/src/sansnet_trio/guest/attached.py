@@ -43,6 +43,7 @@ class AttachedGuest(Uncopyable, Generic[T]):
     Attributes:
         namespace: the guest's namespace.
         host_changes: a socket from `rtnetlink.subscribe`, made before the host was read.
+        agents: the socket agents.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class AttachedGuest(Uncopyable, Generic[T]):
         self._channel = channel
         self._resident = resident
         """Channel to the child, if it stays."""
-        self._agents = SocketAgents(namespace.files.join, namespace.files.descriptors)
+        self.agents = SocketAgents(namespace.files.join, namespace.files.descriptors)
 
     @classmethod
     def fork(
@@ -125,15 +126,15 @@ class AttachedGuest(Uncopyable, Generic[T]):
     @property
     def directory(self) -> str:
         """See `GuestSockets`."""
-        return self._agents.directory
+        return self.agents.directory
 
     def socket(self, family: int, kind: int) -> Socket:
         """See `GuestSockets`. The first call starts the socket agent."""
-        return self._agents.socket(family, kind)
+        return self.agents.socket(family, kind)
 
     async def prepare_sockets(self) -> None:
         """See `GuestSockets`: starts the socket agent."""
-        await self._agents.begin()
+        await self.agents.begin()
 
     async def change(self, change: GuestChange) -> tuple[str, ...]:
         """Change addresses and routes of the guest's interface.
@@ -180,12 +181,12 @@ class AttachedGuest(Uncopyable, Generic[T]):
         Raises:
             OSError: it cannot be started.
         """
-        self._agents.start()
+        self.agents.start()
 
     def close(self) -> None:
         """End the processes in the namespace, and close all descriptors. A second call does nothing."""
         self._end_child()
-        self._agents.close()
+        self.agents.close()
         self._channel.close()
         self.host_changes.close()
         self.namespace.close()

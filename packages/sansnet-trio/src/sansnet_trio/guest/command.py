@@ -3,10 +3,10 @@
 Theory of operation. `CommandGuest.fork` starts a child that becomes the command. The two talk over a socket:
 
     parent                                child
-    start ------------------------------> enter a new user namespace, as its root
+    start ------------------------------> enter new user and PID namespaces, as their root; start the reaper
     map the user into it <--------------- "made"
     "mapped" ---------------------------> call prepare(), still in the host's network: it returns the guest's plan
-    (free to do something else)           enter new network and mount namespaces; open and configure the tap
+    (free to do something else)           enter new network, mount and IPC namespaces; open and configure the tap
                                           enter a second user namespace, as the original user
     ready() <---------------------------- the tap's descriptor and properties, the result of prepare()
     start() ----------------------------> exec
@@ -16,37 +16,38 @@ The child has one thread and no event loop; an exception in it is raised in the 
 ordinary user privileges over the other new namespaces, and over nothing else. Root gets one too, so that both take the
 same path; root stays root in it, and all users are mapped. The command of an ordinary user has that user's id and no
 privileges, unless the plan makes it root. Namespaces, mounts and interface have no names, so the kernel removes them
-with the last process that uses them. The child has the terminal, session and process group of its parent, and dies with
-it. When the command ends, the processes that it left in the background are ended, since they have no network any more;
-if the parent is killed with SIGKILL, they survive without a network.
+with the last process that uses them. The child has the terminal, session and process group of its parent. Its parent is
+the reaper, process 1 of its PID namespace, which reports how it ends. The reaper ends when it is asked to, or when our
+process ends, and all processes of the guest with it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import select
 import signal
 import socket
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from sansnet_core.errors import UsageError
-from sansnet_trio.guest import remaining
-from sansnet_trio.guest.child import Channel, start_child, wait_answer
+from sansnet_trio.guest.child import TIMEOUT, Channel, start_child, wait_answer
+from sansnet_trio.guest.command_child import Start, Started, become
 from sansnet_trio.guest.errors import GuestError
-from sansnet_trio.guest.execute import Program, execute
-from sansnet_trio.guest.interface import allow_low_ports, allow_ping, configure, open_interface
+from sansnet_trio.guest.execute import Program
 from sansnet_trio.guest.live_change import LiveGuest, change_guest
-from sansnet_trio.guest.mounts import prepare_mounts
 from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
+from sansnet_trio.guest.reaper import GRACE, Reaper
 from sansnet_trio.guest.socket_agent import Socket, SocketAgents
-from sansnet_trio.guest.user_namespace import keep_user, map_identity, not_permitted, too_many_namespaces, unshare_user
+from sansnet_trio.guest.user_namespace import map_identity
 from sansnet_trio.linux import proc, syscalls
-from sansnet_trio.linux.children import end_child
-from sansnet_trio.linux.descriptors import Reserve, Uncopyable
-from sansnet_trio.linux.rtnetlink import load_alone, subscribe
+from sansnet_trio.linux.children import end_child, wait_child
+from sansnet_trio.linux.descriptors import Uncopyable, is_readable
+from sansnet_trio.linux.rtnetlink import subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import GuestChange
@@ -55,15 +56,15 @@ __all__ = ["CommandGuest"]
 
 T = TypeVar("T")
 
-_GRACE: Final = 0.5
-"""Seconds between SIGTERM and SIGKILL for processes that the command left."""
-_POLL_INTERVAL: Final = 0.01
-_RESERVED: Final = 2
-"""Descriptors that are reserved for finding these processes: one of /proc, and one of a process."""
+_PATIENCE: Final = (1.0, 4.0)
+"""Seconds that the reaper may take to report the end of the command, which takes it a millisecond; after the first ones
+it is continued, in case another process has stopped it."""
+_END_PATIENCE: Final = (GRACE + 1.0, 5.0, 5.0)
+"""Seconds that it may take to end; after the first ones it is continued, then killed."""
 
 
 class CommandGuest(Uncopyable, Generic[T]):
-    """A command in its own user, network and mount namespaces. Made by `fork`.
+    """A command in its own user, PID, IPC, network and mount namespaces. Made by `fork`.
 
     Close it, or use it as a context manager: that kills the command if it still runs, and the processes that it left.
     It makes sockets in the guest's network (`GuestSockets`).
@@ -71,18 +72,26 @@ class CommandGuest(Uncopyable, Generic[T]):
     Attributes:
         pid: process id of the command.
         host_changes: a socket from `rtnetlink.subscribe`, made before the host was read.
+        agents: the socket agents; None before `ready`.
+        on_stop: called by `wait` when the command has stopped, and its process group is not ours; None does nothing.
     """
 
     def __init__(self, pid: int, channel: Channel, host_changes: socket.socket) -> None:
         self.pid = pid
         self.host_changes = host_changes
+        self.on_stop: Callable[[], None] | None = None
         self._channel = channel
-        self._pidfd = os.pidfd_open(pid)
+        self._child: int | None = pid
+        """The first child, until it has ended."""
+        self._reaper: Reaper | None = None
+        self._pidfd: int | None = None
+        self._events: select.epoll | None = None
+        """Readable when there is a report of the reaper, or the command has ended."""
+        self._problem: str | None = None
+        self._closed = False
         self._directory: int | None = None
         self._status: int | None = None
-        self._namespace: remaining.NetworkNamespace | None = None
-        self._reserve: Reserve | None = None
-        self._agents: SocketAgents | None = None
+        self.agents: SocketAgents | None = None
         self._files: dict[str, int] = {}
         """Descriptors of the guest's own files, by path."""
         self._live: LiveGuest | None = None
@@ -96,6 +105,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         streams: tuple[int | None, int | None, int | None] = (None, None, None),
+        host_processes: bool = False,
     ) -> CommandGuest[T]:
         """Start a child that prepares the guest and waits for `start`.
 
@@ -110,13 +120,16 @@ class CommandGuest(Uncopyable, Generic[T]):
             env: the command's environment; None is that of this process.
             cwd: the command's working directory; None is that of this process.
             streams: descriptors that become the command's stdin, stdout and stderr; None keeps that of this process.
+            host_processes: whether the command shares the PID and IPC namespaces of this process. Then it sees the
+                processes of the host, and may send signals to those of its user. It also does if there can be no PID
+                namespace here; then there is a warning.
 
         Raises:
             GuestError: we may not make user namespaces, or `prepare` cannot be pickled.
             UsageError: the command is empty, or one string.
             OSError: no process can be started, or no descriptor is left.
         """
-        guest = cls._start(Program(command, env, cwd, streams), prepare)
+        guest = cls._start(Program(command, env, cwd, streams), prepare, host_processes)
         try:
             guest._map_user()
         except BaseException:
@@ -133,6 +146,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         streams: tuple[int | None, int | None, int | None] = (None, None, None),
+        host_processes: bool = False,
     ) -> CommandGuest[T]:
         """Like `fork`, for programs that run trio: other tasks run while a new Python starts.
 
@@ -142,11 +156,12 @@ class CommandGuest(Uncopyable, Generic[T]):
             env: see `fork`.
             cwd: see `fork`.
             streams: see `fork`.
+            host_processes: see `fork`.
 
         Raises:
             GuestError, UsageError, OSError: see `fork`.
         """
-        guest = cls._start(Program(command, env, cwd, streams), prepare)
+        guest = cls._start(Program(command, env, cwd, streams), prepare, host_processes)
         try:
             await wait_answer(guest._channel)
             guest._map_user()
@@ -156,28 +171,51 @@ class CommandGuest(Uncopyable, Generic[T]):
         return guest
 
     @classmethod
-    def _start(cls, program: Program, prepare: Callable[[], tuple[GuestPlan, T]]) -> CommandGuest[T]:
+    def _start(
+        cls, program: Program, prepare: Callable[[], tuple[GuestPlan, T]], host_processes: bool
+    ) -> CommandGuest[T]:
         if isinstance(program.command, str):
             raise UsageError("a guest's command is a list of words; give [program, argument, ...]")
         if not program.command:
             raise UsageError("a guest needs a command: the name of a program, and its arguments")
         host_changes = subscribe()
         try:
-            pid, channel = start_child(partial(_become, program, prepare), program.descriptors)
+            pid, channel = start_child(partial(become, program, prepare, host_processes), program.descriptors)
         except BaseException:
             host_changes.close()
             raise
         return cls(pid, channel, host_changes)
 
     def _map_user(self) -> None:
-        """Answer the child's first message."""
+        """Answer the first messages of the child, and of the second one, which becomes the command."""
         try:
-            _, self._directory = self._channel.receive_with_descriptor()
-            self._agents = SocketAgents(partial(_join, self._directory), (self._directory,))
+            started: Started
+            started, channel = self._channel.receive_with_descriptor()
+            self._reaper = Reaper(started.reaper, socket.socket(fileno=channel), alone=started.alone)
+            self._problem = started.problem
+            if started.alone:
+                self._end_first_child()
+            else:
+                self._child = None  # it is the reaper
+            _, descriptors = self._channel.receive_with_descriptors()
+            self._directory, self._pidfd = [*descriptors, None, None][:2]
+            if self._pidfd is None:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self.pid = proc.id_of(self._pidfd)
+            self._events = select.epoll()
+            for descriptor in (self._reaper.fileno(), self._pidfd):
+                self._events.register(descriptor, select.EPOLLIN)
+            assert self._directory is not None
+            self.agents = SocketAgents(partial(_join, self._directory), (self._directory,))
             map_identity(self._directory)
             self._channel.send("mapped")
-        except EOFError:
+        except (EOFError, ProcessLookupError):
             raise GuestError.killed() from None
+
+    def _end_first_child(self) -> None:
+        if self._child is not None:
+            wait_child(self._child, TIMEOUT)
+            self._child = None
 
     def fileno(self) -> int:
         """A descriptor that is readable when `receive_ready` does not block."""
@@ -196,7 +234,7 @@ class CommandGuest(Uncopyable, Generic[T]):
 
     def receive_ready(self) -> ReadyGuest[T]:
         """Like `ready`, but blocking: for programs that do not run trio yet."""
-        (self._namespace, paths, *rest), descriptors = self._channel.receive_with_descriptors()
+        (paths, link, prepared, warnings, notes), descriptors = self._channel.receive_with_descriptors()
         if not descriptors:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         tap, *opened = descriptors
@@ -205,15 +243,22 @@ class CommandGuest(Uncopyable, Generic[T]):
         mounts = f"/proc/self/fd/{self._directory}/ns/mnt"
         self._live = LiveGuest(partial(_join, self._directory), (self._directory,), mounts, self._files)
         try:
-            self._reserve = Reserve(_RESERVED)
-        except OSError:
+            assert self._reaper is not None
+            self._reaper.wait_ready(TIMEOUT)
+        except BaseException:
             os.close(tap)
             raise
-        return ReadyGuest(tap, *rest)
+        problems = () if self._problem is None else (self._problem,)
+        return ReadyGuest(tap, link, prepared, (*problems, *warnings), notes)
 
-    def start(self) -> None:
-        """Start the command."""
-        self._channel.send("start")
+    def start(self, *, foreground: bool = False) -> None:
+        """Start the command.
+
+        Args:
+            foreground: whether it gets a process group of its own, which becomes the foreground one of the terminal at
+                its stdin. The caller must do what a shell does then for its jobs; see `on_stop`.
+        """
+        self._channel.send(Start(foreground))
 
     async def started(self) -> None:
         """Wait until the command runs, after `start`. A command that could not begin has ended after that.
@@ -244,24 +289,67 @@ class CommandGuest(Uncopyable, Generic[T]):
         """
         import trio
 
-        await trio.lowlevel.wait_readable(self._pidfd)
-        status = self.reap()
+        for descriptor, seconds in self._awaited():
+            with trio.move_on_after(seconds):
+                await trio.lowlevel.wait_readable(descriptor)
         with contextlib.suppress(EOFError):  # the socket closes on exec, so EOF means that the command started
             self._channel.receive()
-        return status
+        return self.reap()
 
     def reap(self) -> int:
-        """Block until the command, or the child before exec, ends; its status as in `wait`."""
+        """Block until the command, or the child before exec, ends; its status as in `wait`.
+
+        Raises:
+            GuestError: the status cannot be known.
+        """
+        for descriptor, seconds in self._awaited():
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(None if seconds == math.inf else seconds * 1000)
+        assert self._status is not None
+        return self._status
+
+    def _awaited(self) -> Iterator[tuple[int, float]]:
+        """What to wait for until the status is known: descriptors that become readable, and seconds at most."""
+        if self._reaper is None or self._pidfd is None or self._events is None:
+            raise GuestError.killed()
+        while self._take_reports() is None and not is_readable(self._pidfd):
+            yield self._events.fileno(), math.inf
+        for seconds in _PATIENCE:
+            if self._take_reports() is None:
+                yield self._reaper.fileno(), seconds
+                self._reaper.wake()
+        if self._take_reports() is None:
+            raise GuestError(
+                "the command has ended, but its status is not known, since the process that waits for it does not "
+                "answer; end the program that stops it"
+            )
+
+    def _take_reports(self) -> int | None:
+        """Handle the reports of the reaper; the command's status, if it is known then."""
+        assert self._reaper is not None
         if self._status is None:
-            _, status = os.waitpid(self.pid, 0)
-            self._status = os.waitstatus_to_exitcode(status)
+            reports = self._reaper.reports()
+            self._status = next((each.status for each in reports if each.status is not None), None)
+            if reports and reports[-1].kind == os.CLD_STOPPED and self.on_stop is not None:
+                self.on_stop()
         return self._status
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command, unless it has ended."""
-        if self._status is None:
-            with contextlib.suppress(ProcessLookupError):
+        if self._status is None and self._pidfd is not None:
+            try:
                 signal.pidfd_send_signal(self._pidfd, number)
+            except ProcessLookupError:
+                pass
+            except PermissionError:  # it has become another user, and we have no privileges
+                assert self._reaper is not None
+                self._reaper.send_signal(number)
+
+    def continue_group(self) -> None:
+        """Continue the process group of the command after `on_stop`."""
+        if self._reaper is not None:
+            self._reaper.continue_command()
 
     @property
     def own_files(self) -> Collection[str]:
@@ -298,8 +386,8 @@ class CommandGuest(Uncopyable, Generic[T]):
     def _living_agents(self) -> SocketAgents:
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
-        assert self._agents is not None
-        return self._agents
+        assert self.agents is not None
+        return self.agents
 
     @property
     def directory(self) -> str:
@@ -307,58 +395,50 @@ class CommandGuest(Uncopyable, Generic[T]):
         return f"/proc/self/fd/{self._directory}"
 
     async def end_remaining(self) -> None:
-        """End the processes that the command left in its network namespace: with SIGTERM, and after 0.5 s SIGKILL.
+        """End the processes that the command left: with SIGTERM, and after 0.5 s SIGKILL.
 
         Raises:
-            OSError: the processes cannot be found.
+            OSError: they do not end.
         """
         import trio
 
-        if self._namespace is None or self._reserve is None:
+        if self._reaper is None or self._reaper.end_descriptor < 0:
             return
         self._close_agents()
-        with trio.move_on_after(_GRACE):
-            # A stopped process handles SIGTERM only after SIGCONT.
-            numbers = [signal.SIGTERM, signal.SIGCONT]
-            while self._signal_remaining(self._namespace, numbers):
-                numbers = []
-                await trio.sleep(_POLL_INTERVAL)
-        self._kill_remaining()
-
-    def _signal_remaining(self, namespace: remaining.NetworkNamespace, numbers: Iterable[int]) -> bool:
-        assert self._reserve is not None
-        with self._reserve.open():
-            return remaining.signal_remaining(namespace, numbers)
-
-    def _kill_remaining(self) -> None:
-        if self._namespace is not None and self._reserve is not None:
-            with self._reserve.open():
-                remaining.kill_remaining(self._namespace)
+        self._reaper.end()
+        for seconds in _END_PATIENCE:
+            with trio.move_on_after(seconds):
+                await trio.lowlevel.wait_readable(self._reaper.end_descriptor)
+                return
+            self._reaper.wake()
+            if seconds == _END_PATIENCE[-2]:
+                self._reaper.kill()
+        raise OSError(errno.ETIMEDOUT, "they do not end")
 
     def _close_agents(self) -> None:
-        if self._agents is not None:
-            self._agents.close()
+        if self.agents is not None:
+            self.agents.close()
 
     def close(self) -> None:
         """Kill the command and the processes that it left, and close all descriptors. A second call does nothing."""
-        if self._pidfd < 0:
+        if self._closed:
             return
-        self.send_signal(signal.SIGKILL)
-        if self._status is None:
-            end_child(self.pid)
+        self._closed = True
         self._close_agents()
-        with contextlib.suppress(OSError, MemoryError):  # they cannot be found, as `end_remaining` reported
-            self._kill_remaining()
-        if self._reserve is not None:
-            self._reserve.close()
         self._channel.close()
+        if self._child is not None:
+            end_child(self._child)
+        if self._events is not None:
+            self._events.close()
+        if self._reaper is not None:
+            self._reaper.close()
         self.host_changes.close()
         while self._files:
             os.close(self._files.popitem()[1])
         for descriptor in (self._pidfd, self._directory):
             if descriptor is not None:
                 os.close(descriptor)
-        self._pidfd = -1
+        self._pidfd = self._directory = None
 
     def __enter__(self) -> CommandGuest[T]:
         return self
@@ -377,49 +457,3 @@ def _join(directory: int) -> None:
         # If the command keeps its user, it is in another user namespace than the network's owner
         syscalls.setns(syscalls.open_owner(network.fileno()), syscalls.CLONE_NEWUSER)
         syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
-
-
-# the child's part
-
-
-def _become(program: Program, prepare: Callable[[], tuple[GuestPlan, object]], channel: Channel, parent: int) -> None:
-    """Make the guest, then become the command."""
-    uid, gid = os.geteuid(), os.getegid()
-    unshare_user()
-    syscalls.set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != parent:
-        return
-    own = proc.open_own()
-    channel.send("made", [own])
-    os.close(own)
-    load_alone()  # while the parent maps the user
-    channel.receive()
-    plan, prepared = prepare()
-    warnings: list[str] = []
-    _unshare_network(plan)
-    own_files = prepare_mounts(plan, warnings)
-    allow_ping()
-    tap, link = open_interface(plan)
-    configure(plan, warnings)
-    if uid and not plan.root:
-        allow_low_ports()
-        keep_user(uid, gid)
-    ready = (remaining.network_namespace("self"), tuple(own_files), link, prepared, tuple(warnings))
-    channel.send(ready, [tap, *own_files.values()])
-    channel.receive()
-    execute(program)
-
-
-def _unshare_network(plan: GuestPlan) -> None:
-    kinds = {"net": syscalls.CLONE_NEWNET, "mnt": syscalls.CLONE_NEWNS}
-    if plan.hostname is not None:
-        kinds["uts"] = syscalls.CLONE_NEWUTS
-    for kind, flag in kinds.items():
-        try:
-            syscalls.unshare(flag)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise too_many_namespaces(kind) from error
-            raise not_permitted(f"a new namespace ({kind}) cannot be made") from error
-    if plan.hostname is not None:
-        socket.sethostname(plan.hostname)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from sansnet_trio.guest import hosts_file
 from sansnet_trio.guest.plan import GuestPlan
@@ -18,18 +18,22 @@ _STAGING: Final = "/proc/fs"
 """A directory that can be covered for a moment while the guest runs, since no program needs it."""
 
 
-def prepare_mounts(plan: GuestPlan, warnings: list[str]) -> dict[str, int]:
+def prepare_mounts(plan: GuestPlan, warnings: list[str], notes: list[str], *, new_proc: bool) -> dict[str, int]:
     """Prepare the guest's new mount namespace, which the caller is in.
 
     Args:
         plan: plan of the guest.
         warnings: gets a sentence for each file that could not be replaced.
+        notes: gets a sentence if the guest has the host's /proc.
+        new_proc: whether this process is in a PID namespace of the guest's own, which /proc is to show.
 
     Returns:
         For each of the guest's own files, by path, a descriptor for reading and writing.
     """
     # Later mounts of the host appear here, but mounts made here do not appear on the host.
     syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
+    if new_proc:
+        _mount_proc(notes)
     _mount_sysfs()
     made: dict[str, int] = {}
     for path, text in file_texts(plan):
@@ -87,6 +91,58 @@ def _write(descriptor: int, data: bytes) -> None:
     """Replace the contents of a file, so that no reader finds it empty."""
     os.pwrite(descriptor, data.ljust(os.fstat(descriptor).st_size, b"\n"), 0)
     os.ftruncate(descriptor, len(data))
+
+
+class _Mount(NamedTuple):
+    """A line of /proc/self/mountinfo, in part (proc(5))."""
+
+    point: str
+    options: list[str]
+    kind: str
+    own_options: list[str]
+    """Those of the file system, not of the mount."""
+
+
+_PLAIN_PROC: Final = _Mount("/proc", [], "proc", [])
+
+
+def _read_mounts() -> list[_Mount]:
+    found = []
+    for line in files.read("/proc/self/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        words, (kind, _, options) = before.split(), after.split(maxsplit=2)
+        found.append(_Mount(words[4], words[5].split(","), kind, options.split(",")))
+    return found
+
+
+def _mount_proc(notes: list[str]) -> None:
+    """Mount a /proc that shows the processes of our PID namespace, with the options of the host's.
+
+    The kernel forbids it if the host's is not wholly visible, as in most containers.
+    """
+    mounts = _read_mounts()
+    _, given, _, own = next(
+        (mount for mount in reversed(mounts) if mount.point == "/proc" and mount.kind == "proc"), _PLAIN_PROC
+    )
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | (syscalls.MS_RDONLY if "ro" in given else 0)
+    options = ",".join(option for option in own if option.startswith(("hidepid=", "gid=", "subset=")))
+    with contextlib.ExitStack() as stack:
+        above = {}
+        for point in [mount.point for mount in mounts if mount.point.startswith("/proc/")]:
+            with contextlib.suppress(OSError):
+                above[point] = os.open(point, os.O_PATH | os.O_CLOEXEC)
+                stack.callback(os.close, above[point])
+        try:
+            syscalls.mount("proc", "/proc", "proc", flags, options or None)
+        except OSError as error:
+            notes.append(
+                f"the guest's /proc shows the processes of the host, since it cannot be replaced here "
+                f"({error.strerror}); the guest still cannot signal them"
+            )
+            return
+        for point, file in above.items():  # such as binfmt_misc
+            with contextlib.suppress(OSError):
+                syscalls.mount(f"/proc/self/fd/{file}", point, flags=syscalls.MS_BIND | syscalls.MS_REC)
 
 
 def _mount_sysfs() -> None:

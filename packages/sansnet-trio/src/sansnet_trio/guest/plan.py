@@ -68,9 +68,11 @@ class ReadyGuest(NamedTuple, Generic[T]):
         link: properties of the tap.
         prepared: the second value that `prepare` returned.
         warnings: sentences about parts of the plan that could not be carried out.
+        notes: sentences about parts of the guest that are like the host's here, although they are its own elsewhere.
     """
 
     tap: int
     link: LinkConfig
     prepared: T
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()

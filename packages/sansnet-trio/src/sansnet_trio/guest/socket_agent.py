@@ -35,19 +35,20 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Collection
+from functools import partial
 from struct import Struct
-from typing import Final, NoReturn, Protocol, TypeAlias
+from typing import Final, NamedTuple, NoReturn, Protocol, TypeAlias
 
 from sansnet_core.errors import SansnetError
 from sansnet_trio.guest import helper_process
 from sansnet_trio.guest.launch import launch
 from sansnet_trio.linux import proc
-from sansnet_trio.linux.children import end_child
+from sansnet_trio.linux.children import ProcessHandle
 from sansnet_trio.linux.descriptors import receive_descriptors
 from sansnet_trio.sandbox import chosen, confine
 from sansnet_trio.sandbox.profiles import SOCKET_AGENT
 
-__all__ = ["SocketAgent", "SocketAgents", "GuestSockets", "NoAgent", "Socket"]
+__all__ = ["GuestSockets", "NoAgent", "Socket", "SocketAgent", "SocketAgents", "StartedAgent", "start_agent"]
 
 Socket: TypeAlias = socket.socket
 
@@ -112,20 +113,52 @@ class NoAgent(OSError, SansnetError):
         super().__init__(errno.ETIMEDOUT, "the process that makes sockets in the guest does not answer")
 
 
+class StartedAgent(NamedTuple):
+    """A new socket agent.
+
+    Attributes:
+        process: the agent.
+        channel: the socket to it.
+    """
+
+    process: ProcessHandle
+    channel: socket.socket
+
+
+def start_agent(join: Callable[[], None], descriptors: Collection[int] = ()) -> StartedAgent:
+    """Start an agent; see `SocketAgent.fork`.
+
+    Raises:
+        OSError: no process can be started.
+    """
+    pid, channel = launch(_become, join, descriptors)
+    try:
+        return StartedAgent(ProcessHandle.of_child(pid), channel)
+    except BaseException:
+        channel.close()
+        raise
+
+
 class SocketAgent:
     """A socket agent, and the sockets that it has made in advance. Made by `fork`; see also `GuestSockets`.
 
-    Attributes:
-        pid: process id of the agent.
+    Args:
+        started: the agent, which may not have begun to answer yet.
+        timeout: seconds that it may take to start.
     """
 
-    def __init__(self, pid: int, channel: socket.socket, timeout: float) -> None:
-        self.pid = pid
+    def __init__(self, started: StartedAgent, timeout: float) -> None:
+        self._process, channel = started
         self._channel = channel
         self._deadline = time.monotonic() + timeout
         self._directory: int | None = None
         self._ready: dict[tuple[int, int], deque[Socket]] = {}
         self._asked: dict[tuple[int, int], float] = {}
+
+    @property
+    def pid(self) -> int:
+        """Process id of the agent; 0 if another process started it."""
+        return self._process.pid
 
     @classmethod
     def fork(cls, join: Callable[[], None], timeout: float = TIMEOUT, descriptors: Collection[int] = ()) -> SocketAgent:
@@ -155,8 +188,7 @@ class SocketAgent:
         """
         if not proc.has_one_thread():
             timeout = _NEW_PYTHON_TIMEOUT
-        pid, channel = launch(_become, join, descriptors)
-        return cls(pid, channel, timeout)
+        return cls(start_agent(join, descriptors), timeout)
 
     def is_starting(self) -> bool:
         """Whether `wait_ready` would block now."""
@@ -207,10 +239,7 @@ class SocketAgent:
 
     def is_running(self) -> bool:
         """Whether the agent has not ended."""
-        try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        except ChildProcessError:
-            return False
+        return self._process.is_running()
 
     def close(self) -> None:
         """End the agent, and close its unused sockets. A second call does nothing."""
@@ -219,7 +248,7 @@ class SocketAgent:
         self._channel.close()
         if self._directory is not None:
             os.close(self._directory)
-        end_child(self.pid)
+        self._process.end()
         for ready in self._ready.values():
             while ready:
                 ready.pop().close()
@@ -256,11 +285,19 @@ class SocketAgents:
     Args:
         join: see `SocketAgent.fork`.
         descriptors: see `SocketAgent.fork`.
+
+    Attributes:
+        join: see above.
+        descriptors: see above.
+        start_agent: starts the next agent, or raises `OSError`. A process that can start none asks another one.
+        is_forked: tells whether that agent is forked, and not a new Python, which takes long.
     """
 
     def __init__(self, join: Callable[[], None], descriptors: Collection[int] = ()) -> None:
-        self._join = join
-        self._descriptors = descriptors
+        self.join = join
+        self.descriptors = descriptors
+        self.start_agent: Callable[[], StartedAgent] = partial(start_agent, join, descriptors)
+        self.is_forked: Callable[[], bool] = proc.has_one_thread
         self._agent: SocketAgent | None = None
         self._starting: SocketAgent | None = None
         """The next one, a new Python that has not answered yet."""
@@ -303,7 +340,7 @@ class SocketAgents:
         while self._agent is None:
             if self._starting is None:
                 self._launch()
-                if proc.has_one_thread():
+                if self.is_forked():
                     self._adopt()
             elif self._starting.is_starting():
                 await trio.sleep(_POLL_INTERVAL)
@@ -327,7 +364,7 @@ class SocketAgents:
         if self._agent is not None:
             return self._agent
         first = not self._started
-        wait = self._starting is None and (first or proc.has_one_thread())
+        wait = self._starting is None and (first or self.is_forked())
         try:
             if self._starting is None:
                 self._launch()
@@ -350,9 +387,11 @@ class SocketAgents:
         if now < self._not_before:
             raise NoAgent
         timeout = TIMEOUT if self._started else _FIRST_TIMEOUT
+        if not self.is_forked():
+            timeout = _NEW_PYTHON_TIMEOUT
         self._started = now
         try:
-            self._starting = SocketAgent.launch(self._join, timeout, self._descriptors)
+            self._starting = SocketAgent(self.start_agent(), timeout)
         except OSError:
             self._record_failure()
             raise

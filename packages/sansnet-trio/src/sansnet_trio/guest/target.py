@@ -17,7 +17,6 @@ import math
 import os
 import re
 from collections.abc import Callable
-from struct import Struct
 from typing import Final, NamedTuple
 
 from sansnet_core.errors import expect
@@ -32,10 +31,7 @@ NAMED: Final = "/run/netns"
 """Directory of named namespaces (ip-netns(8))."""
 
 # linux/nsfs.h
-_NS_GET_PARENT: Final = 0xB702
 _NS_GET_NSTYPE: Final = 0xB703
-_NS_GET_OWNER_UID: Final = 0xB704
-_UID: Final = Struct("=I")
 _KINDS: Final = {syscalls.CLONE_NEWNET: "network", syscalls.CLONE_NEWUSER: "user"}
 
 _CHANGES: Final = syscalls.IN_DELETE | syscalls.IN_MOVED_FROM | syscalls.IN_DELETE_SELF | syscalls.IN_UNMOUNT
@@ -172,26 +168,6 @@ class ExistingNamespace(Uncopyable):
             OSError: it is not permitted.
         """
         self.files.join()
-
-    def needs_privileges(self) -> bool:
-        """Whether entering needs capabilities in our own user namespace.
-
-        The user who made the guest's user namespace, or one that encloses it, needs none (user_namespaces(7)).
-        """
-        if self._user is None:
-            return True
-        with contextlib.ExitStack() as stack:
-            own = _open_own(stack, "user")
-            namespace = self._user
-            try:
-                while not os.path.sameopenfile(parent := fcntl.ioctl(namespace, _NS_GET_PARENT), own):
-                    stack.callback(os.close, parent)
-                    namespace = parent
-                stack.callback(os.close, parent)
-                owner = fcntl.ioctl(namespace, _NS_GET_OWNER_UID, bytes(_UID.size))
-            except OSError:  # EPERM: it is not inside our own user namespace
-                return True
-            return _UID.unpack(owner) != (os.geteuid(),)
 
     @property
     def process(self) -> int | None:

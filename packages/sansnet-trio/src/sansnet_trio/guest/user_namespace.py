@@ -15,7 +15,7 @@ from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import files, syscalls
 from sansnet_trio.words import word
 
-__all__ = ["keep_user", "map_identity", "not_permitted", "too_many_namespaces", "unshare_user"]
+__all__ = ["keep_user", "map_identity", "namespace_limit", "not_permitted", "too_many_namespaces", "unshare_user"]
 
 
 def map_identity(process: int) -> None:
@@ -100,8 +100,12 @@ def unshare_user() -> None:
 
 def too_many_namespaces(kind: str) -> GuestError:
     """The error for ENOSPC from a new namespace."""
-    name = f"user.max_{kind}_namespaces"
-    return GuestError(f"no more namespaces ({kind}) are allowed here; raise the limit as root: sysctl -w {name}=10000")
+    return GuestError(f"no more namespaces ({kind}) are allowed here; raise the limit as root: {namespace_limit(kind)}")
+
+
+def namespace_limit(kind: str) -> str:
+    """The line that raises the limit on namespaces of a kind."""
+    return f"sysctl -w user.max_{kind}_namespaces=10000"
 
 
 def not_permitted(problem: str) -> GuestError:

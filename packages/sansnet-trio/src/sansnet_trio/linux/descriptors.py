@@ -17,6 +17,7 @@ __all__ = [
     "SHORTAGE",
     "Reserve",
     "Uncopyable",
+    "is_readable",
     "receive_descriptors",
     "wait_readable",
 ]
@@ -121,3 +122,10 @@ def wait_readable(descriptor: int, seconds: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return any(poll.poll(1000) for _ in range(seconds))
+
+
+def is_readable(descriptor: int) -> bool:
+    """Whether a descriptor is readable, or its other end is closed."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

@@ -6,11 +6,11 @@ It may not be allowed to remove them itself any more. Then another process takes
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
-__all__ = ["OwnName", "take"]
+__all__ = ["OwnName", "take", "temporary_directory"]
 
 _names: Final[list[OwnName]] = []
 
@@ -21,11 +21,11 @@ class OwnName:
     Args:
         path: its path, absolute: the working directory may be another one at the end.
         is_ours: tells whether it still leads to what this process has made there; may raise OSError.
-        delete: removes it.
+        delete: removes it; None is `os.unlink`.
     """
 
     def __init__(
-        self, path: str, is_ours: Callable[[], bool] = lambda: True, delete: Callable[[str], None] = os.unlink
+        self, path: str, is_ours: Callable[[], bool] = lambda: True, delete: Callable[[str], None] | None = None
     ) -> None:
         self.path = path
         self._is_ours = is_ours
@@ -42,7 +42,7 @@ class OwnName:
         """Remove it if it is still ours, after `take`. A name that cannot be removed stays."""
         with suppress(OSError):
             if self._is_ours():
-                self._delete(self.path)
+                (self._delete or os.unlink)(self.path)
 
 
 def take() -> tuple[OwnName, ...]:
@@ -50,3 +50,23 @@ def take() -> tuple[OwnName, ...]:
     taken = tuple(_names)
     _names.clear()
     return taken
+
+
+@contextmanager
+def temporary_directory(parent: str | None = None) -> Iterator[str]:
+    """A new directory for sockets, as long as the block runs; only this user may enter it.
+
+    Args:
+        parent: path of its parent; None is the directory for temporary files.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    import tempfile
+
+    path = os.path.abspath(tempfile.mkdtemp(prefix="sansnet-", dir=parent))
+    made = OwnName(path, delete=os.rmdir)
+    try:
+        yield path
+    finally:
+        made.remove()

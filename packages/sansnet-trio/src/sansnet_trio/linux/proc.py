@@ -12,7 +12,7 @@ from typing import Final
 
 from sansnet_trio.linux import files
 
-__all__ = ["NO_PROC", "has_one_thread", "number_of", "open_own", "open_process"]
+__all__ = ["NO_PROC", "has_one_thread", "id_of", "number_of", "open_own", "open_process"]
 
 NO_PROC: Final = "there is no /proc here, which sansnet needs; as root: mount -t proc proc /proc"
 
@@ -47,14 +47,27 @@ def number_of(pid: int) -> int:
         os.close(descriptor)
 
 
+def id_of(descriptor: int) -> int:
+    """The id of a process in our PID namespace, by its descriptor (pidfd_open(2)).
+
+    Raises:
+        OSError: it has ended, or is not in our PID namespace.
+    """
+    depth = len(_read_numbers("self/status")) - 1
+    numbers = _read_numbers(f"self/fdinfo/{descriptor}")
+    if len(numbers) <= depth:
+        raise _no_process()
+    return numbers[depth]
+
+
 def open_process(number: int) -> int:
     """A descriptor of a process (pidfd_open(2)), by its number in /proc.
 
     Raises:
         OSError: there is no such process, or it is not in our PID namespace.
     """
-    depth = len(_read_numbers("self")) - 1
-    numbers = _read_numbers(str(number))
+    depth = len(_read_numbers("self/status")) - 1
+    numbers = _read_numbers(f"{number}/status")
     if len(numbers) <= depth:
         raise _no_process()
     descriptor = os.pidfd_open(numbers[depth])
@@ -67,9 +80,9 @@ def open_process(number: int) -> int:
     return descriptor
 
 
-def _read_numbers(process: str) -> list[int]:
-    """The ids of a process in each PID namespace, from that of /proc down to its own."""
-    for line in files.read(f"/proc/{process}/status").splitlines():
+def _read_numbers(file: str) -> list[int]:
+    """The ids of a process in each PID namespace, from that of /proc down to its own, by a file about it in /proc."""
+    for line in files.read(f"/proc/{file}").splitlines():
         if line.startswith("NSpid:"):
             return [int(word) for word in line.split()[1:]]
     raise _no_process()

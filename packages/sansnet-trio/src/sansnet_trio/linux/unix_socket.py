@@ -6,7 +6,6 @@ another program, such as systemd, which then manages its file.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -19,6 +18,7 @@ import trio
 
 from sansnet_core import SansnetError
 from sansnet_trio.linux.descriptors import SHORTAGE
+from sansnet_trio.linux.own_names import OwnName
 from sansnet_trio.linux.syscalls import MAX_BACKLOG
 
 __all__ = ["ListenError", "Peer", "UnixSocket", "network_cookie", "peer"]
@@ -51,14 +51,15 @@ class UnixSocket:
     """
 
     def __init__(self, where: str | socket.socket, *, private: bool = False) -> None:
-        self._file: tuple[str, tuple[int, int]] | None = None
+        self._file: OwnName | None = None
         if isinstance(where, socket.socket):
             where.setblocking(False)
             self._socket = where
         else:
             self._socket = _listen(where, private)
             path = os.path.abspath(where)  # the working directory may be another one when the file is removed
-            self._file = path, _identity(path)
+            identity = _identity(path)
+            self._file = OwnName(path, lambda: _identity(path) == identity)
 
     async def accept(self) -> socket.socket:
         """The next connection."""
@@ -78,10 +79,7 @@ class UnixSocket:
         if self._socket.fileno() >= 0:
             self._socket.close()
             if self._file is not None:
-                path, identity = self._file
-                with contextlib.suppress(OSError):
-                    if _identity(path) == identity:
-                        os.unlink(path)
+                self._file.remove()
 
 
 class Peer(NamedTuple):

@@ -6,25 +6,26 @@ directory.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from sansnet_core.errors import SansnetError
 
 if TYPE_CHECKING:
     from sansnet_core.recording import Failure
 
-__all__ = ["FailureReports", "NetworkFailed"]
+__all__ = ["MAX_FILES", "FailureFiles", "FailureReports", "NetworkFailed", "NewFiles"]
 
 _log: Final = logging.getLogger("sansnet")
 
 _PREFIX: Final = "sansnet-failure-"
 _SUFFIX: Final = ".rec"
-_MAX_FILES: Final = 3
+MAX_FILES: Final = 3
 """Most files that one process writes."""
 _MAX_IN_DIRECTORY: Final = 20
 """Files in a directory at which no more are written there."""
@@ -36,6 +37,58 @@ class NetworkFailed(SansnetError):
     """A mistake in sansnet ended a network; the message says where it is recorded."""
 
 
+class FailureFiles(Protocol):
+    """Makes the files of reports."""
+
+    def make(self) -> tuple[str, int]:
+        """A new file in the best directory: its path and a descriptor.
+
+        Raises:
+            OSError: no directory is writable.
+        """
+
+    def make_other(self, reason: str) -> tuple[str, int]:
+        """Remove the file that was made last, which cannot be written, and make one in the next directory.
+
+        Args:
+            reason: why the last one cannot be written.
+
+        Raises:
+            OSError: no other directory is writable.
+        """
+
+
+class NewFiles:
+    """`FailureFiles` in the user's directories: for state, then for temporary files."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._directories: Iterator[str] = iter(())
+
+    def make(self) -> tuple[str, int]:
+        """See `FailureFiles`."""
+        self._directories = _directories()
+        return self._make("no directory is writable")
+
+    def make_other(self, reason: str) -> tuple[str, int]:
+        """See `FailureFiles`."""
+        if self._last:
+            os.unlink(self._last)
+        return self._make(f"{reason}: {os.path.dirname(self._last)}")
+
+    def _make(self, reason: str) -> tuple[str, int]:
+        self._last = ""
+        for directory in self._directories:
+            try:
+                path, descriptor = _make(directory)
+            except OSError as error:
+                reason = f"{error.strerror}: {directory}"
+                continue
+            self._last = path
+            return path, descriptor
+        raise OSError(errno.EACCES, reason)
+
+
 class FailureReports:
     """Reports the failures of one network; give `report` to `sansnet_core.recording.RecordedNetwork`.
 
@@ -43,10 +96,12 @@ class FailureReports:
         on_end: called with the exception for the users of the network when a failure ends it.
 
     Attributes:
+        files: makes the files. A process that can make none asks another one.
         on_end: see above.
         ended: that exception; None while the network goes on.
     """
 
+    files: ClassVar[FailureFiles] = NewFiles()
     _files = 0
     _lines = 0
 
@@ -80,20 +135,32 @@ class FailureReports:
         """Write a recording to a file; returns the sentence about it."""
         if recording and recording is self._last[0]:
             return self._last[1]
-        if not recording or FailureReports._files >= _MAX_FILES:
+        if not recording or FailureReports._files >= MAX_FILES:
             return "enough of such mistakes have been recorded; please report them"
-        reason = "no directory is writable"
-        for directory in _directories():
+        try:
+            path = self._write(recording)
+        except OSError as error:
+            reason = error.strerror
+            return f"the guest's last packets could not be written to a file ({reason}); set TMPDIR to a directory"
+        FailureReports._files += 1
+        sentence = f"please report it with the file {path}, which has the guest's last packets with all their data"
+        self._last = (recording, sentence)
+        return sentence
+
+    def _write(self, recording: bytes) -> str:
+        """Write a recording to a new file; returns its path."""
+        path, descriptor = self.files.make()
+        while True:
             try:
-                path = _write(directory, recording)
+                rest = memoryview(recording)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+                return path
             except OSError as error:
-                reason = f"{error.strerror}: {directory}"
-                continue
-            FailureReports._files += 1
-            sentence = f"please report it with the file {path}, which has the guest's last packets with all their data"
-            self._last = (recording, sentence)
-            return sentence
-        return f"the guest's last packets could not be written to a file ({reason}); set TMPDIR to a directory"
+                reason = str(error.strerror)
+            finally:
+                os.close(descriptor)
+            path, descriptor = self.files.make_other(reason)
 
 
 def _place(error: BaseException) -> str:
@@ -133,21 +200,12 @@ def _is_own(path: str) -> bool:
                 return False
 
 
-def _write(directory: str, data: bytes) -> str:
-    """Write a new file in a directory; returns its path."""
+def _make(directory: str) -> tuple[str, int]:
+    """Make a new file in a directory: its path and a descriptor."""
     import tempfile
 
     os.makedirs(directory, mode=0o700, exist_ok=True)
     if sum(name.startswith(_PREFIX) for name in os.listdir(directory)) >= _MAX_IN_DIRECTORY:
         raise OSError(0, f"it has {_MAX_IN_DIRECTORY} such files already, remove them")
     descriptor, path = tempfile.mkstemp(_SUFFIX, f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-", directory)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    except BaseException:
-        os.unlink(path)
-        raise
-    finally:
-        os.close(descriptor)
-    return path
+    return path, descriptor

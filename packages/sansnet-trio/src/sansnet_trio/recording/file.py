@@ -19,6 +19,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from sansnet_core.errors import UsageError
@@ -26,7 +27,7 @@ from sansnet_trio.linux.bounded_writer import BoundedWriter
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.files import PRIVATE, open_output
 
-__all__ = ["RecordingFile"]
+__all__ = ["RecordingFile", "make_next"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -56,6 +57,8 @@ class RecordingFile(Uncopyable):
         path: the path of the file.
         failed: whether the recording has ended because the file cannot be written.
         on_full: called when the file should begin again.
+        make_next: gives the file its other name, and returns a descriptor of a new one, or raises `OSError`. A process
+            that can make no files asks another one.
 
     Raises:
         UsageError: an argument has another type or value.
@@ -74,6 +77,7 @@ class RecordingFile(Uncopyable):
         self.path = _file_of(os.fspath(path))
         self.failed = False
         self.on_full: Callable[[], None] = lambda: None
+        self.make_next: Callable[[], int] = partial(make_next, self.path)
         self._limit = size // 2
         self._written = 0
         """Bytes since the file began."""
@@ -82,7 +86,7 @@ class RecordingFile(Uncopyable):
         self._pipe: BoundedWriter | None = None
         try:
             if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                self._own(self._descriptor)
+                _own(self.path, self._descriptor)
             else:
                 self._pipe = BoundedWriter(os.fdopen(self._descriptor, "wb", buffering=0), _MAX_WAITING)
         except BaseException:
@@ -160,20 +164,8 @@ class RecordingFile(Uncopyable):
 
     def _turn(self) -> None:
         """Give the file its other name, and begin a new one."""
-        made = f"{self.path}.{os.getpid()}.new"
         try:
-            with suppress(FileNotFoundError):
-                os.unlink(made)
-            descriptor = os.open(made, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
-            try:
-                self._own(descriptor)
-                with suppress(FileNotFoundError):  # the user has moved it away
-                    os.rename(self.path, self.path + _EARLIER)
-                os.rename(made, self.path)
-            except BaseException:
-                os.close(descriptor)
-                os.unlink(made)
-                raise
+            descriptor = self.make_next()
         except OSError:
             try:
                 os.ftruncate(self._descriptor, 0)
@@ -183,22 +175,48 @@ class RecordingFile(Uncopyable):
             os.close(self._descriptor)
             self._descriptor = descriptor
 
-    def _own(self, descriptor: int) -> None:
-        """Empty a file, unless another process records to it."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OSError(errno.EBUSY, "another process records to it", self.path) from error
-        except OSError:  # this file system has no locks
-            pass
-        os.ftruncate(descriptor, 0)
-        with suppress(OSError):  # it belongs to another user, or the file system has no modes
-            os.fchmod(descriptor, PRIVATE)  # others may have been able to read the one that was there before
-
     def fail(self, reason: str | None, remedy: str = "make room for it, or record to another file") -> None:
         """End the recording, with a warning."""
         self.failed = True
         _log.warning("the recording ends here (%s); %s", reason, remedy)
+
+
+def make_next(path: str) -> int:
+    """Give the file of a recording its other name, and make a new one at its path.
+
+    Returns:
+        A descriptor of the new file.
+
+    Raises:
+        OSError: that is not possible. Nothing has changed.
+    """
+    made = f"{path}.{os.getpid()}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(made)
+    descriptor = os.open(made, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+    try:
+        _own(path, descriptor)
+        with suppress(FileNotFoundError):  # the user has moved it away
+            os.rename(path, path + _EARLIER)
+        os.rename(made, path)
+    except BaseException:
+        os.close(descriptor)
+        os.unlink(made)
+        raise
+    return descriptor
+
+
+def _own(path: str, descriptor: int) -> None:
+    """Empty a file, unless another process records to it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(errno.EBUSY, "another process records to it", path) from error
+    except OSError:  # this file system has no locks
+        pass
+    os.ftruncate(descriptor, 0)
+    with suppress(OSError):  # it belongs to another user, or the file system has no modes
+        os.fchmod(descriptor, PRIVATE)  # others may have been able to read the one that was there before
 
 
 def _open(path: str) -> int:

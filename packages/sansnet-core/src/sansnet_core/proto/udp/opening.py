@@ -172,8 +172,7 @@ class Opening:
                 return None
             remote = found
             if target.hosts:
-                to = target.judgement.rule.to if target.judgement.rule else None
-                allowed = source == (to or target.hosts[0])
+                allowed = source == target.hosts[0]
             else:
                 allowed = known and target.reason is None and target.judgement.action is Action.ASK
         if not allowed or self._undecided.known(self._new(mapping.guest, remote)) or self._served.find(*remote):
@@ -206,9 +205,7 @@ class Opening:
 
     def _new(self, guest: Endpoint, remote: Endpoint) -> NewFlow:
         """A flow of the guest that is about to open."""
-        version = 4 if len(remote.address) == 4 else 6
-        groups = (version, remote.port) not in DHCP_SERVERS
-        return NewFlow(flow_key(guest, remote), UDP, guest, remote, groups=groups)
+        return NewFlow(flow_key(guest, remote), UDP, guest, remote, groups=True)
 
     def forward_removed(self, socket: SocketId) -> None:
         """Forget the flows that wait at a forwarded port."""

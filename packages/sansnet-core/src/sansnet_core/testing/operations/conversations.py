@@ -41,6 +41,7 @@ class Conversation:
         position: the next byte of the guest, in order.
         seen: how many sequence numbers of the network's stream came, behind its SYN.
         acknowledged: how many of the guest's sequence numbers the network has acknowledged, behind its SYN.
+        taken: how many of the network's sequence numbers the guest has acknowledged, in segments that count.
         ended: the guest has sent FIN in order.
         sent: what the guest has sent, as ranges of sequence numbers behind its SYN, in order and disjoint.
         edge: the right edge of the network's window, as a number of bytes behind the guest's SYN.
@@ -58,6 +59,7 @@ class Conversation:
     position: int = 0
     seen: int = 0
     acknowledged: int = 0
+    taken: int = 0
     ended: bool = False
     sent: list[tuple[int, int]] = field(default_factory=list)
     edge: int = 0
@@ -99,6 +101,11 @@ class Conversation:
             else:
                 merged.append((start, stop))
         self.sent = merged
+
+    def note_taken(self) -> None:
+        """The guest has sent a segment at its position that acknowledges all that the network has sent."""
+        if not self.wild and self.acknowledged <= self.position <= self.edge:
+            self.taken = self.seen
 
     @property
     def sent_in_order(self) -> int:
@@ -195,6 +202,7 @@ class Conversations:
         if segment.payload and known.host_content is not None:
             assert place >= 0, f"data before the first byte: {segment}"
             assert known.host_content.at(place, len(segment.payload)) == segment.payload, f"wrong bytes: {segment}"
+        assert not segment.payload or end > known.taken, f"{known.taken} were acknowledged before: {segment}"
         if flags & FIN:
             assert known.fin_at in (None, end), f"the end moves from {known.fin_at}: {segment}"
             known.fin_at = end

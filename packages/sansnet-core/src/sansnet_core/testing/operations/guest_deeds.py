@@ -62,7 +62,7 @@ def _data(world: World, one: steps.GuestSends) -> None:
     if known is None or known.ended:
         return
     known.position = max(known.position, known.acknowledged)
-    mss = 1400
+    mss, lost = 1400, one.lost
     left = one.size if one.edge is None else max(min(known.edge + one.edge - known.position, _MOST_DATA), 0)
     while True:
         size = min(left, mss)
@@ -70,11 +70,18 @@ def _data(world: World, one: steps.GuestSends) -> None:
         last = not left
         flags = ACK | (PSH if size else 0) | (FIN if one.ends and last else 0)
         payload = known.content.at(known.position, size)
-        send(world, segment(known, flags, one.window, payload).ip())
+        if not lost:
+            packet = segment(known, flags, one.window, payload).ip()
+            send(world, packet)
+            if not world.wait and len(packet.emit()) <= world.config.link.mtu:
+                known.note_taken()
+        lost = False
         known.position += size
         if last:
             break
-    if one.edge is not None or one.size > 20_000:
+    if one.edge is not None and one.lost:
+        known.position = min(known.position, known.edge)
+    elif one.edge is not None or one.size > 20_000:
         known.position = known.acknowledged  # it is sent again if it was not taken
     else:
         known.ended = one.ends

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from sansnet_core.addresses import parse
@@ -40,6 +41,16 @@ ADDRESSES: Final = {
     }.items()
 }
 """Name -> address: those that mean something to the configurations of `Setting`."""
+
+
+def _with_zero_sum(own: bytes, prefix: bytes) -> bytes:
+    """An address for which the pseudo header of a datagram of 100 bytes to `own` has the sum 0."""
+    words = struct.unpack(f"!{len(own) - 1}H", own + prefix)
+    return prefix + struct.pack("!H", -(sum(words) + 17 + 108) % 65535)
+
+
+ADDRESSES["sum"] = _with_zero_sum(ADDRESSES["self"], ADDRESSES["outsider"][:-2])
+ADDRESSES["sum6"] = _with_zero_sum(ADDRESSES["self6"], ADDRESSES["outsider6"][:-2])
 
 PORTS: Final = (40000, 40001, 40002, 40003, 40004, 8001, 8002, 8003)
 """The guest's ports. It connects from the first five and listens at the last three."""

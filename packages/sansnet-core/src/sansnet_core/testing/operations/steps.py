@@ -127,7 +127,8 @@ class GuestConnects(Operation):
 class GuestSends(Operation):
     """Data in order, of a guest that acknowledges all that came; with `ends`, a FIN behind it.
 
-    With `edge`, the data ends this number of bytes behind the right edge of the window, in place of `size`.
+    With `edge`, the data ends this number of bytes behind the right edge of the window, in place of `size`. With
+    `lost`, the first segment does not arrive.
     """
 
     port: int = among(*PORTS)
@@ -135,6 +136,7 @@ class GuestSends(Operation):
     window: int = among(*_WINDOWS)
     ends: bool = among(False, False, False, True)
     edge: int | None = among(None, None, None, 0, 0, 1, -1, 1460)
+    lost: bool = among(False, False, False, True)
 
 
 @operation

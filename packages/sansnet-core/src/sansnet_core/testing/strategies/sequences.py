@@ -50,9 +50,11 @@ def one_of(
 @st.composite
 def sequences(
     draw: st.DrawFn,
+    /,
     frames: st.SearchStrategy[bytes] | None = None,
     kinds: Sequence[type[Operation]] = OPERATIONS,
     most: int = 60,
+    **fixed: Sequence[Any],
 ) -> list[Operation]:
     """Sequences of operations.
 
@@ -61,6 +63,7 @@ def sequences(
         frames: raw frames of the guest; any bytes if it is None.
         kinds: kinds of operations.
         most: operations in a sequence.
+        fixed: the values of some fields, in all kinds that have them.
     """
     some = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=8, unique=True))
     often = [kind for kind in _OFTEN if kind in kinds]
@@ -68,7 +71,7 @@ def sequences(
     own = [port for port in ports if port in domains(GuestConnects)["port"]] or [PORTS[0]]
     listening = [port for port in ports if port not in own] or [PORTS[-1]]
     frames = st.binary(max_size=100) if frames is None else frames
-    choices = [one_of([kind], frames, port=_ports(kind, own, listening)) for kind in some + often]
+    choices = [one_of([kind], frames, **{"port": _ports(kind, own, listening)} | fixed) for kind in some + often]
     least = draw(st.sampled_from([0, most // 4, most // 2]))  # else, most lists would have about 5 elements
     return draw(st.lists(st.one_of(choices), min_size=least, max_size=most))
 

@@ -1,0 +1,74 @@
+"""The requests for files: both parts, that of the broker and that of the serving process."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sansnet_trio.broker.requests import Answer, Handler, Request
+from sansnet_trio.recording.failures import MAX_FILES, NewFiles
+from sansnet_trio.recording.file import make_next
+
+if TYPE_CHECKING:
+    from sansnet_trio.broker.client import Broker
+
+__all__ = ["BrokeredFailureFiles", "failure_handlers", "next_recording", "recording_handlers"]
+
+_DIRECTORIES: Final = 2
+"""Directories in which the file of a failure may be."""
+
+
+# the broker's part
+
+
+def recording_handlers(path: str) -> Mapping[Request, Handler]:
+    """The handler of the recording at a path."""
+    return {Request.NEXT_RECORDING: lambda: Answer(None, (make_next(path),))}
+
+
+def failure_handlers() -> Mapping[Request, Handler]:
+    """The handlers of the files of failures; few are made, whatever the serving process asks for."""
+    files = NewFiles()
+    rest = MAX_FILES * _DIRECTORIES
+
+    def bounded(make: Callable[[], tuple[str, int]]) -> Answer:
+        nonlocal rest
+        if not rest:
+            raise OSError(errno.EDQUOT, "enough of such files have been made")
+        rest -= 1
+        path, descriptor = make()
+        return Answer(path, (descriptor,))
+
+    return {
+        Request.FAILURE_FILE: partial(bounded, files.make),
+        Request.OTHER_FAILURE_FILE: partial(bounded, partial(files.make_other, "it cannot be written")),
+    }
+
+
+# the part of the process that serves a guest
+
+
+def next_recording(broker: Broker) -> Callable[[], int]:
+    """The function that makes the next file of a recording; see `RecordingFile.make_next`."""
+    return lambda: broker.ask(Request.NEXT_RECORDING).expect(1)[0]
+
+
+class BrokeredFailureFiles:
+    """`FailureFiles` that a broker makes."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def make(self) -> tuple[str, int]:
+        """See `FailureFiles`."""
+        return self._ask(Request.FAILURE_FILE)
+
+    def make_other(self, reason: str) -> tuple[str, int]:
+        """See `FailureFiles`."""
+        return self._ask(Request.OTHER_FAILURE_FILE)
+
+    def _ask(self, request: Request) -> tuple[str, int]:
+        answer = self._broker.ask(request)
+        return answer.result, answer.expect(1)[0]

@@ -1,0 +1,205 @@
+"""A connection that is given up after a mistake of the core leaves nothing behind, and no other one suffers."""
+
+from __future__ import annotations
+
+from errno import ECONNABORTED
+from typing import Any
+
+import pytest
+
+from sansnet_core import (
+    Action,
+    CloseSocket,
+    DecideFlow,
+    Endpoint,
+    FlowClosed,
+    FlowRefused,
+    OpenStream,
+    Reason,
+    SocketId,
+)
+from sansnet_core.dropped import Dropped
+from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.records import replace
+from sansnet_core.testing import OUTSIDER, HostScript, Pair, make_config
+from sansnet_core.testing.packets import RST
+from tests.core.direct import GUEST, Direct
+from tests.core.named import LEASE, NAME, PUBLIC, PUBLIC6, PUBLIC_B, TcpGuest, named
+from tests.core.recording.accounts import accounts, wrong_accounts
+
+FROM = Endpoint(GUEST, 40000)
+TO = Endpoint(PUBLIC, 5432)
+
+
+def begun(*, connected: bool = True, destination: str = PUBLIC, **fields: Any) -> tuple[Direct, TcpGuest, Any]:
+    """A network with a connection of the guest, and that connection."""
+    bench = Direct(replace(make_config(), **fields))
+    guest = TcpGuest(bench, destination)
+    guest.syn()
+    flow = flows(bench)[0]
+    if connected:
+        bench.network.stream_connected(SocketId(1), bench.now)
+        bench.collect()
+        guest.accept()
+        bench.packets.clear()
+        bench.take()
+    return bench, guest, flow
+
+
+def flows(bench: Direct) -> list[Any]:
+    inside: Any = bench.network
+    return list(inside._tcp._flows.values())
+
+
+def give_up(bench: Direct, owner: object) -> str | None:
+    """Do what follows on an exception in the methods of an object; the connection as text."""
+    inside: Any = bench.network
+    text: str | None = inside._tcp.abandon(owner)
+    inside._tcp.recount()
+    bench.collect()
+    assert wrong_accounts(bench.network) == []
+    return text
+
+
+def assert_nothing_left(bench: Direct) -> None:
+    statistics = bench.network.statistics()
+    assert (bench.network.flows(), statistics.tcp_held, not any(statistics.flows.values())) == ([], 0, True)
+    bench.wait(8000)
+    assert bench.network.next_deadline() is None
+
+
+def test_both_ends_are_reset_and_the_loss_is_counted_and_noticed() -> None:
+    bench, guest, flow = begun()
+    guest.data(b"hello")
+    bench.take()
+    assert give_up(bench, flow) == "tcp 10.0.2.15:40000 to 93.184.215.14:5432"
+    assert bench.take()[0] == CloseSocket(SocketId(1), True, ECONNABORTED)
+    assert [segment.flags & RST for segment in guest.segments()][-1:] == [RST]
+    assert bench.network.statistics().last_drops == {Reason.FAILED: (Dropped(6, FROM, TO),)}
+    closed = bench.notices[-1]
+    assert isinstance(closed, FlowClosed)
+    assert (closed.reason, closed.errno, closed.sent) == (Reason.FAILED, ECONNABORTED, 5)
+    assert_nothing_left(bench)
+
+
+def test_the_guest_learns_that_a_connection_which_is_not_open_failed() -> None:
+    bench, guest, flow = begun(connected=False)
+    bench.take()
+    give_up(bench, flow)
+    assert bench.take()[0] == CloseSocket(SocketId(1), True, ECONNABORTED)
+    assert [type(notice) for notice in bench.notices[1:]] == [FlowRefused, FlowClosed]
+    assert_nothing_left(bench)
+    guest.syn()
+    assert len(flows(bench)) == 1
+
+
+def test_a_question_is_withdrawn() -> None:
+    bench, _, flow = begun(connected=False, default_action=Action.ASK)
+    question = bench.one(DecideFlow)
+    give_up(bench, flow)
+    assert bench.take() == [CloseSocket(question.socket, True, ECONNABORTED)]
+    assert_nothing_left(bench)
+
+
+def test_a_connection_that_is_over_for_the_host_has_no_socket_to_close() -> None:
+    bench, guest, flow = begun()
+    bench.network.stream_ended(SocketId(1), bench.now)
+    bench.collect()
+    guest.segments()
+    guest.seen += 1
+    guest.fin()
+    bench.network.stream_sent(SocketId(1), 0, bench.now)
+    bench.collect()
+    bench.take()
+    assert flow.lifecycle[0] == "TIME_WAIT"
+    give_up(bench, flow)
+    assert bench.take() == []
+    assert_nothing_left(bench)
+
+
+@pytest.mark.parametrize("part", [True, False], ids=["attempts", "connection"])
+def test_all_sockets_of_several_attempts_are_closed(part: bool) -> None:
+    bench, bindings = named(default_action=Action.ALLOW)
+    bindings.know(NAME, PUBLIC, PUBLIC6, PUBLIC_B)
+    TcpGuest(bench, LEASE).syn()
+    bench.wait(0.6)
+    sockets = [order.socket for order in bench.take() if isinstance(order, OpenStream)]
+    assert len(sockets) == 3
+    (flow,) = flows(bench)
+    give_up(bench, flow.attempts if part else flow)
+    closed = {order.socket for order in bench.take() if isinstance(order, CloseSocket)}
+    assert closed == set(sockets)
+    assert bindings.pins == {}
+    assert_nothing_left(bench)
+
+
+def test_a_connection_that_is_gone_already_resets_the_guest_and_closes_its_socket() -> None:
+    """The exception came between the change of its state and the effects of that."""
+    bench, guest, flow = begun()
+    flow.lifecycle = ("GONE", "GONE", *flow.lifecycle[2:])
+    give_up(bench, flow)
+    assert [segment.flags & RST for segment in guest.segments()] == [RST]
+    assert CloseSocket(SocketId(1)) in [without_cause(order) for order in bench.take()]
+    assert_nothing_left(bench)
+
+
+def without_cause(order: object) -> object:
+    return CloseSocket(order.socket) if isinstance(order, CloseSocket) else order
+
+
+def test_an_outsiders_connection_is_given_up_too() -> None:
+    bench = Direct()
+    socket = bench.network.stream_accepted(OUTSIDER, None, 80, bench.now)
+    bench.collect()
+    assert socket is not None
+    give_up(bench, flows(bench)[0])
+    assert CloseSocket(socket) in [without_cause(order) for order in bench.take()]
+    assert_nothing_left(bench)
+
+
+def test_what_is_no_whole_connection_is_not_given_up() -> None:
+    bench, _, _ = begun()
+    for owner in (None, bench, bench.network._context, TcpFlow.__new__(TcpFlow)):
+        assert give_up(bench, owner) is None
+    assert (bench.take(), len(flows(bench)), bench.drops()) == ([], 1, {})
+
+
+def test_all_sums_are_computed_again() -> None:
+    bench, bindings = named(default_action=Action.ALLOW)
+    bindings.know(NAME, PUBLIC, PUBLIC6)
+    TcpGuest(bench, LEASE).syn()
+    bench.wait(0.3)
+    guest = TcpGuest(bench, PUBLIC, source_port=40001)
+    guest.syn()
+    bench.network.stream_connected(flows(bench)[-1].socket, bench.now)
+    bench.collect()
+    guest.accept()
+    guest.data(b"hello")
+    guest.sequence += 5
+    guest.data(b"beyond a gap")
+    TcpGuest(bench, PUBLIC, source_port=40002).syn()
+    assert bench.network.stream_accepted(OUTSIDER, None, 80, bench.now) is not None
+    right = accounts(bench.network)
+    assert (right["tcp pending"], right["tcp further"], right["tcp inbound"]) == ([2, 1], 1, 1)
+    assert right["tcp held"] > right["tcp beyond"] > 0
+    inside: Any = bench.network
+    shared, table = inside._tcp._shared, inside._tcp._table
+    shared.pending[:] = [7, 7]
+    shared.further = table.inbound = shared.memory.held = shared.memory.beyond = 7
+    shared.connecting = dict.fromkeys(flows(bench))
+    table.by_socket[SocketId(99)] = TcpFlow.__new__(TcpFlow)
+    inside._tcp.recount()
+    assert accounts(bench.network) == right
+
+
+def test_other_connections_go_on() -> None:
+    pair = Pair(make_config(), HostScript(echo=True))
+    first, _ = pair.established()
+    second = pair.connect(port=81)
+    pair.settle()
+    inside: Any = pair.network
+    inside._tcp.abandon(inside._tcp._sockets[SocketId(1)])
+    inside._tcp.recount()
+    second.send(b"hello")
+    pair.drive(lambda: bytes(second.received) == b"hello")
+    assert first.reset
