@@ -1,4 +1,4 @@
-"""What a driver does while memory is short: it takes only what frees memory.
+"""A driver without memory: it takes only small frames and reads no sockets, until there is memory again.
 
 Theory of operation. A guest's network keeps within its limits (`Limits.within`). If memory is short nevertheless,
 because the limits are too high for the process (RLIMIT_AS), an allocation fails anywhere, and the present frames or
@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from sansnet_core import Buffer
+
 __all__ = ["MemoryShortage"]
 
 _log: Final = logging.getLogger("sansnet")
@@ -30,7 +32,7 @@ _PIECE: Final = 64 << 10
 _PIECES: Final = 64
 _PAUSE: Final = 0.1
 """Seconds between attempts to allocate so many pieces."""
-_PATIENCE: Final = 10
+_ATTEMPTS: Final = 10
 """Attempts after which connections are reset."""
 _SMALL: Final = 256
 """Bytes. A frame of this size has hardly more than headers."""
@@ -96,7 +98,7 @@ class MemoryShortage:
 
     def _try_in_vain(self, now: float) -> None:
         self._attempts += 1
-        if not self._attempts % _PATIENCE:
+        if not self._attempts % _ATTEMPTS:
             self._last_reserve.close()
             with suppress(MemoryError):  # then the next time
                 self._shed(now)
@@ -106,7 +108,7 @@ class MemoryShortage:
         """How many frames to read, instead of `batch`."""
         return _BATCH if self.is_on else batch
 
-    def taken(self, frames: Sequence[bytes]) -> Sequence[bytes]:
+    def taken(self, frames: Sequence[Buffer]) -> Sequence[Buffer]:
         """Those of the guest's frames that are taken now."""
         return [frame for frame in frames if len(frame) <= _SMALL] if self.is_on else frames
 

@@ -11,6 +11,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
+from operator import itemgetter
 from socket import SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM
 from socket import socket as Socket
 from typing import Any, Final, Protocol, TypeVar
@@ -204,9 +205,9 @@ class HostSockets:
     def shed(self, now: float) -> None:
         """Reset some connections, because there is no memory for all of them: those that hold most data."""
         held = self._context.network.stream_unacknowledged
-        streams = [stream for stream in self._streams.items() if isinstance(stream[1], Stream)]
-        streams.sort(key=lambda item: held(item[0]) + item[1].held, reverse=True)
-        for _, stream in streams[: len(streams) // _SHED + 1]:
+        streams = [(held(name) + one.held, name, one) for name, one in self._streams.items() if isinstance(one, Stream)]
+        streams.sort(key=itemgetter(0), reverse=True)
+        for _, _, stream in streams[: len(streams) // _SHED + 1]:
             stream.fail_for_memory(now)
 
     def next_deadline(self) -> float | None:
