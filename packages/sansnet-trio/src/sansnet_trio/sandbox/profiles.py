@@ -57,7 +57,7 @@ _DATAGRAM: Final = (
     Argument(2, (0, s.IPPROTO_UDP, s.IPPROTO_ICMP, s.IPPROTO_ICMPV6)),
 )
 
-# asm-generic/ioctls.h, linux/sockios.h, linux/if_tun.h, linux/nsfs.h
+# asm-generic/ioctls.h, linux/sockios.h, linux/if_tun.h
 _TCGETS: Final = 0x5401
 _TCFLSH: Final = 0x540B
 _TIOCGPGRP: Final = 0x540F
@@ -67,8 +67,8 @@ _FIONBIO: Final = 0x5421
 _FIOCLEX: Final = 0x5451
 _SIOCGIFNAME: Final = 0x8910
 _SIOCGIFINDEX: Final = 0x8933
+_OF_NAMESPACES: Final = (0xB701, 0xB702, 0xB703, 0xB704)  # linux/nsfs.h: owner, parent, kind, user
 _TUNSETPERSIST: Final = 0x400454CB
-_NS_GET_USERNS: Final = 0xB701
 
 # asm-generic/socket.h, linux/tcp.h, linux/udp.h, linux/in.h, linux/in6.h. Of the options of sockets, those that run
 # programs (SO_ATTACH_FILTER and the like), load modules (TCP_ULP) or give descriptors (SO_PEERPIDFD) are not there.
@@ -288,14 +288,14 @@ BROKER: Final = Profile(
                 *allow("fork", "wait4", "waitid", "pidfd_open", "pidfd_send_signal", "kill"),
                 *when("socketpair", Argument(0, (s.AF_UNIX,))),
                 *allow("memfd_create", "mount", "umount2"),
-                *when("ioctl", Argument(1, (_NS_GET_USERNS,))),  # the owner of the network namespace
+                *when("ioctl", Argument(1, _OF_NAMESPACES)),
             ),
         ),
         _ISOLATION,
         _MADE_SOCKETS,
     ),
     refused=_REFUSED,
-    files=None,  # with Landlock, no child could enter the guest's namespaces, and mount a file there
+    files=None,  # with Landlock, no child could enter the guest's namespaces and mount a file there
 )
 """The process that opens files, watches the host's network, and starts others. It never sees a byte of the guest."""
 
