@@ -117,7 +117,7 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
         Option("host-processes", text="let it see the host's processes, and signal yours", only="pasta", added=True),
     ),
     "the sandbox; not in the originals": (
-        Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or off", added=True),
+        Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or enforce", added=True),
     ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),
