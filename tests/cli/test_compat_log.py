@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sansnet_cli.compat.log import Level, Log, LogFile, SystemLog
+from sansnet_cli.compat.log import Level, Log, LogFile
+from sansnet_cli.output.system_log import SystemLog
 
 
 @pytest.fixture
@@ -114,39 +114,6 @@ def test_a_line_larger_than_the_file_is_gone_with_the_next_one(made: LogFile, pa
 def test_a_full_disk_ends_nothing() -> None:
     with closing(LogFile("/dev/full", 4096)) as file:
         file.write("lost")
-
-
-@pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[socket.socket]:
-    """A socket in place of the system's log."""
-    path = str(tmp_path / "system")
-    monkeypatch.setattr("sansnet_cli.compat.log._SYSTEM_LOG", path)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(path)
-        listener.settimeout(5)
-        yield listener
-
-
-def test_the_systems_log_gets_a_line_as_from_the_c_library(daemon: socket.socket) -> None:
-    with closing(SystemLog("pasta")) as system:
-        system.connect()
-        system.write(Level.WARNING, "a line")
-    assert re.fullmatch(rb"<28>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d pasta\[\d+\]: a line", daemon.recv(4096))
-
-
-def test_a_systems_log_that_is_stopped_is_not_waited_for(daemon: socket.socket) -> None:
-    with closing(SystemLog("pasta")) as system:
-        system.connect()
-        for number in range(5000):
-            system.write(Level.WARNING, f"line {number}")
-    assert b"line 0" in daemon.recv(4096)
-
-
-def test_a_systems_log_that_is_not_there_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sansnet_cli.compat.log._SYSTEM_LOG", "/nonexistent/log")
-    system = SystemLog("pasta")
-    system.connect()
-    system.write(Level.WARNING, "a line")
 
 
 def test_a_fifo_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:

@@ -240,7 +240,9 @@ def test_a_datagram_that_no_packet_can_carry_opens_nothing(kind: str) -> None:
 def test_nothing_is_read_after_the_end_of_a_stream() -> None:
     network, names = _busy()
     network.stream_ended(names["tcp"], 0.0)
-    with pytest.raises(UsageError, match="the end of this stream was reported already"):
+    with pytest.raises(
+        UsageError, match=r"^stream_received: the end of this stream was reported already; read nothing after it$"
+    ):
         network.stream_received(names["tcp"], b"data", 0.0)
 
 

@@ -691,9 +691,37 @@ def test_without_descriptors_no_port_is_followed_and_nothing_closes() -> None:
             with no_descriptors():
                 bench.forwards.handle_deadline(1.0)
                 assert forwards.listen_addresses == before
-                with pytest.raises(ForwardError, match=r"for auto cannot be looked up.*ulimit -n"):
-                    forwards.add(parse_all([f"auto,{PORT + 4}"], TCP))
-                assert forwards.listen_addresses == before
+
+
+def test_without_descriptors_auto_cannot_begin() -> None:
+    with Forwards(()) as forwards:
+        forwards.set_guest(Here())
+        with no_descriptors():
+            forwards.prepare_to_follow()  # no rule needs it
+            with pytest.raises(ForwardError, match=r"for auto cannot be looked up.*ulimit -n"):
+                forwards.add(followers(TCP, inbound=True))
+        assert forwards.listen_addresses == frozenset()
+    with Forwards(followers(TCP, inbound=True)) as forwards, no_descriptors():
+        with pytest.raises(ForwardError, match=r"for auto cannot be looked up.*ulimit -n"):
+            forwards.set_guest(Here())
+        with pytest.raises(ForwardError, match=r"for auto cannot be looked up.*ulimit -n"):
+            forwards.prepare_to_follow()
+
+
+def test_tables_that_are_open_need_no_files_to_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Forwards(followers(TCP, inbound=True)) as forwards:
+        forwards.set_guest(Here())
+        forwards.prepare_to_follow()
+        with Table(forwards) as bench:
+            monkeypatch.setattr(os, "open", None)
+            monkeypatch.setattr("builtins.open", None)
+            assert not forwards.listen_addresses
+            with socket.create_server(("127.0.0.1", OTHER)):
+                bench.forwards.handle_deadline(1.0)
+                assert len(forwards.listen_addresses) == 1
+            bench.forwards.handle_deadline(2.0)
+            assert not forwards.listen_addresses
+            monkeypatch.undo()
 
 
 def test_without_auto_rules_there_are_no_scans() -> None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+from contextlib import closing
+
+import pytest
 
 from sansnet_core.ports import TCP, UDP
-from sansnet_trio.forward.in_use import ports_in_use
+from sansnet_trio.forward.in_use import PortsInUse
+
+
+def ports_in_use(directory: str, protocol: int) -> set[tuple[int, int]]:
+    with closing(PortsInUse(directory)) as ports:
+        return ports.find(protocol)
 
 
 def test_listening_sockets_are_found_with_their_families() -> None:
@@ -49,3 +58,36 @@ def test_unconnected_datagram_sockets_are_found() -> None:
 
 def test_a_process_that_has_ended_has_no_ports() -> None:
     assert ports_in_use(f"/proc/{1 << 22}", TCP) == set()  # beyond PID_MAX_LIMIT
+
+
+def test_open_tables_show_what_has_changed() -> None:
+    with closing(PortsInUse("/proc/self")) as ports:
+        for protocol, kind in ((TCP, socket.SOCK_STREAM), (UDP, socket.SOCK_DGRAM)):
+            with socket.socket(socket.AF_INET, kind) as made:
+                made.bind(("127.0.0.1", 0))
+                if kind == socket.SOCK_STREAM:
+                    made.listen()
+                pair = (4, made.getsockname()[1])
+                assert pair in ports.find(protocol)
+                assert pair in ports.find(protocol)
+            assert pair not in ports.find(protocol)
+    ports.close()
+
+
+def test_tables_that_cannot_all_be_opened_leave_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    really = os.open
+
+    def open_two(path: str, flags: int) -> int:
+        if len(opened) == 2:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), path)
+        opened.append(really(path, flags))
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", open_two)
+    with pytest.raises(OSError, match="open files"):
+        PortsInUse("/proc/self")
+    monkeypatch.undo()
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from sansnet_core import Action, CloseSocket, DecideFlow, DeliverDatagram, Endpoint, FlowClosed, Prefix, Reason, Serve
 from sansnet_core.addresses import packed
 from sansnet_core.dropped import Dropped
+from sansnet_core.orders import SocketId
+from sansnet_core.proto.udp.flow import Mapping
 from sansnet_core.records import replace
 from sansnet_core.testing import SERVER, make_config
 from sansnet_core.testing.packets import UDP, udp
 from tests.core.bindings import FakeBindings
 from tests.core.direct import GUEST, Direct
-from tests.core.recording.accounts import wrong_accounts
+from tests.core.recording.accounts import accounts, wrong_accounts
 from tests.core.scenarios.test_proxies import RELAY, associate, datagram, network
 from tests.core.scenarios.test_udp_associations import OFFLOADED
 
@@ -148,3 +151,51 @@ def test_what_is_no_flow_is_not_given_up() -> None:
     for owner in (None, bench, bench.network._context):
         assert give_up(bench, owner) is None
     assert (bench.take(), len(flows(bench))) == ([], 1)
+
+
+def test_a_flow_that_waits_is_found_by_its_name_and_given_up() -> None:
+    bench, _ = begun(Endpoint(SERVER, 7), default_action=Action.ASK)
+    question = bench.one(DecideFlow)
+    inside: Any = bench.network
+    assert inside._udp.named(SocketId(99)) is None
+    give_up(bench, inside._udp.named(question.socket))
+    assert bench.one(CloseSocket).socket == question.socket
+    assert bench.network.flows() == []
+    bench.wait(100)
+    assert bench.network.next_deadline() is None
+
+
+def test_all_sums_are_computed_again() -> None:
+    bench, _ = begun(Endpoint(SERVER, 7), Endpoint(SERVER, 8), Endpoint(GROUP, 1900))
+    bench.network.service_added(17, Prefix.of("198.51.100.0/24"), None, bench.now)
+    bench.send(udp(*FROM, *Endpoint("198.51.100.1", 7), b"served"))
+    forward = bench.network.forward_added(None, 53, bench.now)
+    for port in (1000, 1001):
+        bench.network.datagram_received(forward, Endpoint("203.0.113.1", port), b"x", 0, 60, 0, bench.now)
+    right = accounts(bench.network)
+    inside: Any = bench.network._udp
+    first, *_, last = inside._flows.values()
+    inbound, guests = inside._table._recent[1], inside._table._recent[0]
+    inbound.clear()
+    del guests[first.key]
+    guests[b"gone"] = first
+    for end in inside._sockets.values():
+        end.flows = {}
+        if isinstance(end, Mapping):
+            end.addresses, end.groups = Counter(), 7
+    for end in inside._served._ends.values():
+        end.flows = {}
+    assert accounts(bench.network) != right
+    inside.recount()
+    assert accounts(bench.network) == right
+    assert next(iter(guests)) == first.key, "it counts as unused for long"
+    assert next(iter(inbound.values())) is last
+
+
+def test_flows_end_also_if_their_deadline_was_lost() -> None:
+    bench, _ = begun(Endpoint(SERVER, 7))
+    inside: Any = bench.network._udp
+    bench.network._context.timers.forget(inside._table)
+    inside.recount()
+    bench.wait(40)
+    assert bench.network.flows() == []

@@ -119,6 +119,19 @@ def test_another_name_ends_the_connection(host: str) -> None:
     assert [segment.flags & RST for segment in guest.segments()] == [RST]
 
 
+def test_it_is_checked_at_each_of_several_addresses() -> None:
+    bench, bindings = named(RULE)
+    bindings.know(NAME, PUBLIC, PUBLIC_B)
+    guest = TcpGuest(bench, LEASE, 80)
+    guest.syn()
+    bench.network.stream_connected(bench.take()[0].socket, bench.now)
+    bench.collect()
+    guest.accept()
+    bench.take()
+    guest.data(request(EVIL))
+    assert_ended(bench, guest, NAME)
+
+
 def test_bytes_behind_the_forbidden_ones_and_fin_do_no_harm() -> None:
     bench, guest, _ = established()
     first = guest.sequence

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import Limits, LinkConfig, ResumeStream, SendStream
+from sansnet_core.proto.tcp.memory import MIN_ROOM
 from sansnet_core.testing import HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, PSH, RST
+from tests.core.recording.accounts import wrong_accounts
 
 LARGE = LinkConfig(mtu=65520, max_frame_size=65535)
 
@@ -140,6 +142,7 @@ def test_pieces_are_given_up_by_all_connections_in_turn_and_the_last_first() -> 
             peer.send(ACK | PSH, bytes([number]) * 1400, sequence=peer.sequence + 1400 * number)
     _hold(pair, other, 70_000)
     assert pair.network.statistics().tcp_held <= 100_000
+    assert wrong_accounts(pair.network) == []
     for peer, stream in connections:
         stream.blocked = False
         peer.send(ACK | PSH, bytes(1400))
@@ -187,6 +190,21 @@ def test_streams_are_resumed_in_the_order_in_which_they_were_refused() -> None:
     peer.send(RST)
 
     assert _resumed(pair) == refused
+
+
+def test_room_is_kept_for_a_stream_that_was_resumed_until_it_has_read() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
+    (peer, hog), (_, resumed), (_, other) = _connections(pair, 3)
+    _hold(pair, hog, 60_000)
+    assert pair.network.receive_budget(resumed.socket) == 0
+    peer.expected += 30_000
+    peer.send()
+    assert _resumed(pair)[-1:] == [resumed.socket]
+    assert pair.network.receive_budget(other.socket) == 30_000 - MIN_ROOM
+    assert pair.network.receive_budget(resumed.socket) == 30_000
+    _hold(pair, other, 500)
+    _hold(pair, resumed, 500)
+    assert pair.network.receive_budget(other.socket) == 29_000
 
 
 def test_no_more_streams_are_resumed_at_once_than_there_is_room_for() -> None:

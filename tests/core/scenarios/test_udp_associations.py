@@ -25,6 +25,7 @@ from sansnet_core.addresses import packed
 from sansnet_core.policy import ProxyConfig
 from sansnet_core.proto.udp import associate as associations
 from sansnet_core.records import replace
+from sansnet_core.testing import GATEWAY
 from sansnet_core.testing.packets import GSO_UDP_L4
 from tests.core.direct import GUEST, Direct
 from tests.core.scenarios.test_proxies import (
@@ -181,6 +182,7 @@ def test_a_refusal_is_noticed_once_and_counted_each_time(destination: str) -> No
     bench, _ = network(notices=True)
     bench.send(datagram(destination), datagram(destination))
     answer(bench, begin(bench), b"\5\xff")
+    assert {packet.source for packet in bench.packets} == {GATEWAY}
     to = Endpoint(destination, 7)
     name = NAME if destination == LEASE else None
     assert bench.notices[1:] == [

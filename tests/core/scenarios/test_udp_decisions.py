@@ -246,6 +246,15 @@ def test_a_refused_flow_gets_the_error_of_its_errno(
     assert notice == FlowRefused(17, guest, remote, None, number, Reason.REFUSED, False, 1000.0, rule=text)
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMSGSIZE], ids=["prohibited", "too-big"])
+def test_the_router_reports_a_refusal_and_tells_no_more_than_the_errno(number: int) -> None:
+    bench = direct(rules=(Rule(action=Action.REFUSE, errno=number),))
+    bench.send(datagram())
+    (packet,) = bench.packets
+    assert packet.source == GATEWAY
+    assert packet.payload[4:8] == bytes(4)
+
+
 @pytest.mark.parametrize("way", ["verdict", "rule"])
 def test_a_dropped_flow_gets_no_answer(way: str) -> None:
     bench = asking() if way == "verdict" else direct(default_action=Action.DROP)

@@ -60,6 +60,13 @@ def test_a_question_and_its_answer(server: bytes) -> None:
     assert (ip.source, source_port, destination_port, data) == (server, 7, 5000, b"answer")
 
 
+def test_the_first_deadline_is_that_of_an_idle_flow() -> None:
+    pair = Pair()
+    pair.guest.send(datagram(b"question"))
+    pair.settle()
+    assert pair.network.next_deadline() == pair.now + Limits().udp_idle_once
+
+
 def test_a_name_is_looked_up_at_a_resolver_on_the_hosts_loopback() -> None:
     pair = Pair(replace(make_config(), dns_forward=((DNS_ALIAS, Endpoint(STUB_RESOLVER, 53)),)))
     pair.guest.send(datagram(b"example.org?", destination=DNS_ALIAS, port=53))

@@ -383,3 +383,39 @@ def test_an_outsider_that_cannot_be_let_in_is_reported_with_the_port_that_it_sen
     pair.network.datagram_received(socket, OUTSIDER, b"x", 0, 64, 0, pair.now)
     ((dropped,),) = pair.network.statistics().last_drops.values()
     assert dropped == Dropped(17, OUTSIDER, Endpoint(guest if fixed else bytes(4), PORT))
+
+
+def test_an_outsider_is_known_to_a_fixed_address_of_the_guest_without_an_answer() -> None:
+    pair = Pair()
+    socket = pair.network.forward_added(bytes((10, 0, 2, 77)), PORT, pair.now)
+    for _ in range(3):
+        pair.network.datagram_received(socket, OUTSIDER, b"x", 0, 64, 0, pair.now)
+        pair.wait(29)
+    pair.settle()
+    assert len([notice for notice in pair.notices if isinstance(notice, FlowOpened)]) == 1
+
+
+@pytest.mark.parametrize(("silence", "opened"), [(29.9, 1), (30.0, 2)])
+def test_an_outsider_is_led_to_the_guests_new_address_when_the_old_one_is_silent(silence: float, opened: int) -> None:
+    pair = Pair()
+    socket = pair.host.forward(PORT, pair.now)
+    arrives(pair, socket, OUTSIDER)
+    answer(pair, b"answer")
+    pair.guest.send(udp(bytes((10, 0, 2, 77)), 7, SERVER, 7, b"moved"))
+    pair.settle()
+    pair.wait(10)
+    arrives(pair, socket, OUTSIDER)
+    pair.wait(silence - 10)
+    arrives(pair, socket, OUTSIDER)
+    inbound = [notice for notice in pair.notices if isinstance(notice, FlowOpened) and notice.inbound]
+    assert len(inbound) == opened
+
+
+def test_a_query_from_the_port_goes_to_the_name_server_that_replaces_another() -> None:
+    stub = Endpoint("127.0.0.53", 53)
+    pair = Pair()
+    pair.host.forward(PORT, pair.now, outgoing=(4,))
+    (first,) = answer(pair, b"?", Endpoint(SERVER, 53))
+    pair.network.reconfigure(replace(pair.config, dns_forward=((SERVER, stub),)), pair.now)
+    (second,) = answer(pair, b"?", Endpoint(SERVER, 53))
+    assert (first.remote, second.remote) == (Endpoint(SERVER, 53), stub)

@@ -132,11 +132,9 @@ def _may_be_typed(number: int) -> bool:
     """Whether a signal that ended the command may come from a key of the terminal, as Ctrl-C does."""
     if number not in (signal.SIGINT, signal.SIGQUIT):
         return False
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:  # there is no terminal
-        return False
+    from sansnet_cli.process import terminal
+
+    return terminal.foreground_group() == os.getpgrp()
 
 
 def _die(number: int) -> int:

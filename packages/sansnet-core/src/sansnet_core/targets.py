@@ -228,12 +228,16 @@ class Targets:
             return judgement
         return _CLOSED
 
+    def name(self, remote: Endpoint) -> str | None:
+        """The name that a destination stands for, and that `wait` resolves; None if there is none."""
+        bindings = self._context.bindings
+        return next(iter(bindings.names(remote.address)), None) if bindings is not None else None
+
     def wait(self, remote: Endpoint, done: Callable[[], None]) -> None:
         """Resolve the name that a destination stands for; `done` is called when `find` has a target."""
-        bindings = self._context.bindings
-        names = bindings.names(remote.address) if bindings is not None else ()
-        if bindings is not None and names:
-            bindings.resolve(names[0], done)
+        bindings, name = self._context.bindings, self.name(remote)
+        if bindings is not None and name is not None:
+            bindings.resolve(name, done)
 
     def pin(self, remote: Endpoint) -> None:
         """A flow to a destination that stands for a name begins; see `Bindings.pin`. Call `unpin` at its end."""

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
-from sansnet_cli.process.loading import load_everything
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
@@ -24,6 +24,7 @@ from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.plan import ReadyGuest
 from sansnet_trio.links.tap import Tap
+from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.setup import Setup
 
 __all__ = ["start"]
@@ -73,7 +74,8 @@ def start(
                 guest.start_agent()
             readiness.require_descriptors()
             if load_first:
-                load_everything()
+                load(options, "sansnet_cli.attach.serve")
+                load_alone()
             become()
             readiness.renounce(options.ports, controlled=control.is_on)
             report.inform(f"attached to {guest.namespace.network}")

@@ -25,7 +25,7 @@ from sansnet_cli.process.daemon import (
     system_root,
     unwritable,
 )
-from sansnet_cli.process.loading import load_everything
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
@@ -188,7 +188,7 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
 
     default = Identity.nobody() if system_root() else None
     if steps.identity is not None or default is not None:
-        load_everything()
+        load(options)
 
     def become() -> None:
         steps.become(default)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import syslog
 import time
 from enum import IntEnum
 from typing import Final
 
 from sansnet_cli.output.stderr import say
+from sansnet_cli.output.system_log import SystemLog
 from sansnet_trio.linux.files import open_output
 
 __all__ = ["Level", "Log", "LogFile"]
-
-_SYSTEM_LOG: Final = "/dev/log"
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 _CUT: Final = 0.3
 """Share of a full log file that is deleted."""
@@ -67,52 +64,6 @@ class LogFile:
         self._file.truncate()
 
 
-class SystemLog:
-    """The system's log (syslog(3)). It never blocks: a message is lost if the log does not accept it at once.
-
-    Args:
-        program: the name in messages.
-    """
-
-    def __init__(self, program: str) -> None:
-        self._program = program
-        self._socket: socket.socket | None = None
-
-    def connect(self) -> None:
-        """Connect to the log, if there is one."""
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            made.connect(_SYSTEM_LOG)
-        except OSError:
-            made.close()
-        else:
-            self.close()
-            self._socket = made
-
-    def close(self) -> None:
-        """Disconnect from the log."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    def write(self, level: int, line: str) -> None:
-        """Write a line (RFC 3164)."""
-        now = time.localtime()
-        stamp = f"{_MONTHS[now.tm_mon - 1]} {now.tm_mday:2} {now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
-        message = f"<{syslog.LOG_DAEMON | level}>{stamp} {self._program}[{os.getpid()}]: {line}"
-        data = message.encode(errors="backslashreplace")
-        for _ in range(2):
-            if self._socket is not None:
-                try:
-                    self._socket.send(data)
-                except BlockingIOError:
-                    pass
-                except OSError:  # the log was restarted
-                    self.connect()
-                    continue
-            return
-
-
 class Log:
     """Writes messages up to a level; a `sansnet_cli.output.report.Destination`.
 
@@ -133,8 +84,8 @@ class Log:
         self._file = file
 
     def prepare(self) -> None:
-        """Connect to the system's log, which may not be permitted later."""
-        self._system.connect()
+        """Make the socket for the system's log, which may not be permitted later."""
+        self._system.open()
 
     def enter_background(self) -> None:
         """Stop writing to stderr, which has no reader any more."""

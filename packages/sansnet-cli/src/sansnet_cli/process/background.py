@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeAlias
 
 from sansnet_cli.output import report
+from sansnet_cli.output.system_log import SystemLog
 from sansnet_cli.process.systemd import notify_ready
 from sansnet_core import SansnetError
 from sansnet_trio.hostinfo import HostError
@@ -82,7 +83,7 @@ def _in_background(work: Callable[[Ready], int], release_caller: Ready) -> int:
     def ready() -> None:
         nonlocal is_released
         release_caller()
-        report.send_to(_SystemLog())
+        report.send_to(_Messages())
         is_released = True
 
     try:
@@ -95,20 +96,21 @@ def _in_background(work: Callable[[Ready], int], release_caller: Ready) -> int:
         return 1
 
 
-class _SystemLog:
-    """A `report.Destination`."""
+class _Messages:
+    """A `report.Destination`: the system's log."""
 
     def __init__(self) -> None:
-        syslog.openlog("sansnet", syslog.LOG_PID, syslog.LOG_DAEMON)
+        self._log = SystemLog("sansnet")
+        self._log.open()
 
     def warn(self, sentence: str) -> None:
-        syslog.syslog(syslog.LOG_WARNING, sentence)
+        self._log.write(syslog.LOG_WARNING, sentence)
 
     def inform(self, sentence: str) -> None:
-        syslog.syslog(syslog.LOG_INFO, sentence)
+        self._log.write(syslog.LOG_INFO, sentence)
 
     def trace(self, line: str) -> None:
-        syslog.syslog(syslog.LOG_DEBUG, line)
+        self._log.write(syslog.LOG_DEBUG, line)
 
 
 class _PidFile:

@@ -11,12 +11,12 @@ import resource
 import select
 import threading
 from functools import partial
-from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.job_control import JobControl
@@ -57,7 +57,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         contextlib.closing(CommandSignals()) as signals,
         controlled(options) as control,
     ):
-        loading = _Loading()
+        loading = _Loading(options)
         try:
             ready = _wait_ready(guest, signals)
         except EOFError:  # a signal ended it early
@@ -96,7 +96,8 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
 class _Loading:
     """Loads the rest of the program, in a thread if there can be one. `join` raises the error if that fails."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
         self._thread: threading.Thread | None = None
         if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:  # else a thread's stack may not fit
             thread = threading.Thread(target=self._load, daemon=True)
@@ -108,11 +109,11 @@ class _Loading:
         """Wait until it is loaded, and the process has one thread only."""
         if self._thread is not None:
             self._thread.join()
-        import_module(_REST)
+        load(self._options, _REST)
 
     def _load(self) -> None:
         with contextlib.suppress(Exception):  # `join` tries again, when there may be more memory
-            import_module(_REST)
+            load(self._options, _REST)
 
 
 def _wait_ready(guest: CommandGuest[Setup], signals: CommandSignals) -> ReadyGuest[Setup]:

@@ -59,4 +59,5 @@ def open_forwards(
                 report.forward(rule)
         if guest is not None:
             forwards.set_guest(guest, setup.own)
+            forwards.prepare_to_follow()
         yield forwards

@@ -10,6 +10,7 @@ import trio
 
 from sansnet_cli.options.records import GuestOptions
 from sansnet_cli.output import report
+from sansnet_cli.process.loading import load
 from sansnet_cli.runtime.audit import INTERVAL, Audit
 from sansnet_cli.runtime.brokered import Brokered, brokered
 from sansnet_cli.runtime.confinement import confine_main
@@ -65,6 +66,7 @@ class Session:
         recording: RecordingFile | None = None,
         prompts: bool = False,
     ) -> None:
+        load(options)
         self.options = options
         self._control = control
         self._forwards = forwards

@@ -32,7 +32,7 @@ from sansnet_trio.forward.binding import (
     ephemeral_ports,
     listen_addresses,
 )
-from sansnet_trio.forward.in_use import ports_in_use
+from sansnet_trio.forward.in_use import PortsInUse
 from sansnet_trio.forward.listeners import Listener, ListenerService, LoopbackPath, host_socket
 from sansnet_trio.guest.socket_agent import GuestSockets
 from sansnet_trio.host.socket_context import SocketContext
@@ -92,6 +92,8 @@ class Forwards(Uncopyable):
         self._service: ListenerService | None = None
         self._clock: Callable[[], float] | None = None
         self._next_scan: float | None = None
+        self._in_use: dict[bool, PortsInUse] = {}
+        """By whether it is the host's, and not the guest's."""
         try:
             self.add(forwards)
         except BaseException:
@@ -133,8 +135,23 @@ class Forwards(Uncopyable):
         Raises:
             ForwardError: a port of the guest cannot be bound.
         """
+        if guest is not self._path.guest and False in self._in_use:
+            self._in_use.pop(False).close()
         self._path.set_guest(guest, _first_by_size(own))
         self._arrange(self._rules)
+
+    def prepare_to_follow(self) -> None:
+        """Open the tables of the ports in use on both sides, which `auto` rules need. A confined process cannot.
+
+        Raises:
+            ForwardError: they cannot be opened, and there are `auto` rules.
+        """
+        try:
+            for inbound in (True, False) if self._path.guest is not None else ():
+                self._ports_in_use(inbound=inbound)
+        except OSError as failure:
+            if any(rule.auto for rule in self._rules):
+                raise ForwardError.lookup_failed(failure) from failure
 
     def set_guest_addresses(self, own: Sequence[bytes]) -> None:
         """Change the guest's addresses, to which the loopback path leads.
@@ -229,6 +246,9 @@ class Forwards(Uncopyable):
         for listener in self._listeners.values():
             listener.socket.close()
         self._listeners.clear()
+        for tables in self._in_use.values():
+            tables.close()
+        self._in_use.clear()
 
     # from rules to listeners
 
@@ -316,10 +336,15 @@ class Forwards(Uncopyable):
 
     def _foreign_listeners(self, protocol: int, inbound: bool) -> set[tuple[int, int]]:
         """Address sizes and ports of the listening sockets on one side, without ours."""
-        guest = self._path.guest
-        directory = "/proc/self" if inbound or guest is None else guest.directory
         ours = self._own_ports(protocol, inbound=inbound)
-        return {(size, port) for size, port in ports_in_use(directory, protocol) if port not in ours}
+        found = self._ports_in_use(inbound=inbound).find(protocol)
+        return {(size, port) for size, port in found if port not in ours}
+
+    def _ports_in_use(self, *, inbound: bool) -> PortsInUse:
+        if inbound not in self._in_use:
+            guest = self._path.guest
+            self._in_use[inbound] = PortsInUse("/proc/self" if inbound or guest is None else guest.directory)
+        return self._in_use[inbound]
 
     def _own_ports(self, protocol: int, *, inbound: bool) -> set[int]:
         return {at.port for at in self._listeners if (at.protocol, at.inbound) == (protocol, inbound)}

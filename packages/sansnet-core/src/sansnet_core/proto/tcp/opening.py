@@ -108,14 +108,14 @@ class Opening:
         guest = Endpoint._make((ip.source, syn.source_port))
         remote = Endpoint._make((ip.destination, syn.destination_port))
         if self.inside is not None and self.inside.is_server(remote):
-            flow = self._begin(syn, key, buf, guest, remote, remote)
+            flow = self._begin(syn, key, buf, guest, remote)
             self.inside.stream_opened(flow.socket, guest, remote)
             flow.fire(states.HOST_CONNECTED)
             return
         address_map = context.address_map
         service = context.services.find(TCP, *remote, own=address_map.is_own(remote.address))
         if service is not None:
-            self._serve(self._begin(syn, key, buf, guest, remote, remote), service)
+            self._serve(self._begin(syn, key, buf, guest, remote), service)
             return
         if refusal := self.questions.refusal(key, syn.sequence):
             context.drop_packet(Reason.REFUSED, TCP, guest, remote)
@@ -123,14 +123,16 @@ class Opening:
             return
         target = context.targets.find(TCP, remote)
         if target is not None and target.opens:
-            flow = self._begin(syn, key, buf, guest, remote, target.hosts[0] if target.hosts else remote)
+            flow = self._begin(syn, key, buf, guest, remote)
             self._connect(flow, target)
         elif target is not None and target.reason is not None:
             self._refuse_syn(guest, remote, syn, target)
         elif self.questions.is_full(inbound=False):
-            self._refused(guest, remote, 0, Reason.UNDECIDED_LIMIT if target else Reason.NAME_LIMIT, target)
+            reason = Reason.UNDECIDED_LIMIT if target is not None else Reason.NAME_LIMIT
+            named = target or Target(Judgement(Action.ALLOW), name=context.targets.name(remote))
+            self._refused(guest, remote, 0, reason, named)
         else:
-            flow = self._begin(syn, key, buf, guest, remote, remote, undecided=True)
+            flow = self._begin(syn, key, buf, guest, remote, undecided=True)
             self._hold(flow, target)
 
     def _refuse_syn(self, guest: Endpoint, remote: Endpoint, syn: TcpHeader, target: Target) -> None:
@@ -156,7 +158,6 @@ class Opening:
         buf: Buffer,
         guest: Endpoint,
         remote: Endpoint,
-        host: Endpoint,
         *,
         undecided: bool = False,
     ) -> TcpFlow:
@@ -176,7 +177,7 @@ class Opening:
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
             # If the guest still waits, it repeats the SYN of this connection
             oldest.give_up(states.GUEST_LOST, reason=Reason.TCP_LIMIT)
-        flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, host, undecided=undecided)
+        flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, remote, undecided=undecided)
         flow.syn_received(syn, wire.parse_options(buf, syn.options_start, syn.start))
         self._table.add(flow)
         self._shared.pending[False] += 1

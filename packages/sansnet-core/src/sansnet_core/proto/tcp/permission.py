@@ -20,18 +20,20 @@ class Permission:
         elsewhere: the driver has chosen another endpoint of the host for it.
     """
 
-    __slots__ = ("_pinned", "_waiting", "allowed", "asked", "elsewhere", "target")
+    __slots__ = ("_name", "_pinned", "_waiting", "allowed", "asked", "elsewhere", "target")
 
     def __init__(self) -> None:
         self.target: Target | None = None
         self.asked = self.allowed = self.elsewhere = False
+        self._name: str | None = None
+        """As long as there is no target."""
         self._pinned: tuple[Targets, Endpoint] | None = None
         self._waiting: Callable[[], None] | None = None
 
     @property
     def name(self) -> str | None:
         """The host name that the destination stands for."""
-        return self.target.name if self.target else None
+        return self.target.name if self.target else self._name
 
     @property
     def rule(self) -> str | None:
@@ -67,6 +69,7 @@ class Permission:
     def pin(self, targets: Targets, remote: Endpoint) -> None:
         """Keep the names of the destination until the end of the connection."""
         self._pinned = targets, remote
+        self._name = targets.name(remote)
         targets.pin(remote)
 
     def wait(self, done: Callable[[], None]) -> None:
