@@ -20,20 +20,11 @@ from tests.kernel.test_control import ctl
 from tests.lab import SERVER4, USER, Guest, Lab, Namespace, eventually
 from tests.lab.callers import alive
 from tests.lab.namespaces import held_namespace, running
-from tests.lab.processes import outside, reaper
+from tests.lab.processes import helpers, outside
 
 PORT = 18411
 INSIDE = 9411
 STOPS = pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
-
-
-def children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def agents(guest: Guest) -> list[int]:
-    """Children of sansnet, but for the reaper, whose child the command is."""
-    return [pid for pid in children(guest.sansnet) if pid != reaper(guest.sansnet)]
 
 
 @contextmanager
@@ -85,14 +76,14 @@ def test_the_process_that_makes_sockets(lab: Lab, number: signal.Signals, user: 
     control = directory / "control"
     with guest_of(lab, "-t", f"{PORT}:{INSIDE}", "-c", str(control), user=user) as guest, echo(guest):
         assert echoes(lab)
-        [agent] = agents(guest)
+        [agent] = helpers(guest.sansnet)
         os.kill(agent, number)
         assert echoes(lab, 40)  # more than were made in advance
         started = time.monotonic()
         assert ctl(lab, control, "counters").returncode == 0
         guest.run("ping", "-c1", "-W2", SERVER4)
         assert time.monotonic() - started < 5
-        [other] = agents(guest)
+        [other] = helpers(guest.sansnet)
         assert other != agent
         assert alive(other)
         os.kill(other, number)
@@ -109,7 +100,7 @@ def test_a_process_that_makes_sockets_and_is_stopped_whenever_it_is_there(lab: L
         until = time.monotonic() + 4
         slowest = 0.0
         while time.monotonic() < until:
-            for pid in agents(guest):
+            for pid in helpers(guest.sansnet):
                 seen.add(pid)
                 os.kill(pid, signal.SIGSTOP)
             started = time.monotonic()
@@ -124,14 +115,14 @@ def test_a_process_that_makes_sockets_and_is_stopped_whenever_it_is_there(lab: L
 def test_the_process_that_changes_an_attached_guest(lab: Lab, number: signal.Signals) -> None:
     """Addresses stay as they are, of which one warning speaks; all else goes on."""
     with held_namespace() as visited, attached(lab, str(visited.pid)) as sansnet:
-        [pid] = children(sansnet.process.pid)
+        [pid] = helpers(sansnet.process.pid)
         os.kill(pid, number)
         for address in ("192.0.2.71", "192.0.2.72"):
             lab.host.shell(f"ip address add {address}/32 dev uplink")
             started = time.monotonic()
             visited.run("ping", "-c1", "-W2", SERVER4)
             assert time.monotonic() - started < 3
-            assert eventually(lambda: not children(sansnet.process.pid), seconds=15)
+            assert eventually(lambda: not helpers(sansnet.process.pid), seconds=15)
         for address in ("192.0.2.71", "192.0.2.72"):
             lab.host.shell(f"ip address del {address}/32 dev uplink")
         sansnet.process.terminate()

@@ -18,7 +18,7 @@ import pytest
 from tests.lab import RUN_SANSNET, USER, Lab, eventually
 from tests.lab.callers import Caller, ended
 from tests.lab.namespaces import Namespace, held_namespace, running
-from tests.lab.processes import outside, reaper
+from tests.lab.processes import broker, helpers, outside, reaper
 
 NONE: Final = 0
 SIGNALS: Final = 1 << 5
@@ -109,7 +109,8 @@ def check_helpers(sansnet: int, command: int, user: int | None) -> None:
     of_guest = reaper(sansnet)
     for pid in descendants(sansnet)[1:]:
         if pid != command:
-            check(pid, renounced(SIGNALS if (pid, user) == (of_guest, None) else NONE))
+            kept = SIGNALS if (pid, user) == (of_guest, None) else NONE
+            check(pid, renounced(kept, bounded=user is None or pid != broker(sansnet)))
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -154,9 +155,9 @@ def test_attach(lab: Lab, user: int | None, options: list[str]) -> None:
         assert process.stderr is not None
         assert "attached to" in process.stderr.readline()
         check(process.pid, renounced(bounded=user is None))
-        others = descendants(process.pid)[1:]
-        if user is None:
-            check(others.pop(0), resident)
+        check(broker(process.pid), renounced(bounded=user is None))
+        first, *others = helpers(process.pid)
+        check(first, resident)
         assert len(others) == (1 if options else 0)
         for pid in others:
             check(pid, renounced())
@@ -172,7 +173,7 @@ def test_the_process_that_stays_in_a_guest_has_nothing_else(lab: Lab) -> None:
     with held_namespace() as namespace, started(lab, None, "attach", str(namespace.pid)) as process:
         assert process.stderr is not None
         assert "attached to" in process.stderr.readline()
-        [pid] = descendants(process.pid)[1:]
+        [pid] = helpers(process.pid)
         check(pid, resident)
         assert eventually(lambda: len(os.listdir(f"/proc/{pid}/fd")) == 1)
         [channel] = os.listdir(f"/proc/{pid}/fd")
@@ -196,7 +197,7 @@ def test_no_process_stays_in_a_guest_that_does_not_change(lab: Lab, options: lis
         assert process.stderr is not None
         while "attached to" not in process.stderr.readline():
             assert process.poll() is None
-        assert descendants(process.pid)[1:] == []
+        assert helpers(process.pid) == []
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -207,6 +208,7 @@ def test_serve(lab: Lab, place: Path, user: int | None, options: list[str]) -> N
         assert process.stderr is not None
         assert "waiting for a guest" in process.stderr.readline()
         check(process.pid, renounced(LOW_PORTS if options and user is None else NONE, bounded=user is None))
+        check(broker(process.pid), renounced(bounded=user is None))
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -221,7 +223,8 @@ def test_qemu(lab: Lab, place: Path, user: int | None) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
         check(process.pid, renounced(bounded=user is None))
-        [machine] = descendants(process.pid)[1:]
+        check(broker(process.pid), renounced(bounded=user is None))
+        [machine] = helpers(process.pid)
         theirs = privileges(machine)
         assert not theirs.no_new
         assert theirs.sets.permitted == (0 if user else privileges(os.getpid()).sets.permitted)
@@ -244,6 +247,7 @@ def test_passt(caller: Caller, user: int | None, control: bool) -> None:
     assert (done.status, done.errors) == (0, "")
     with ended(place / "pid") as daemon:
         assert renounced(bounded=user is None or not control)(privileges(daemon)), privileges(daemon)
+        check(broker(daemon), renounced(bounded=user is None or not control))
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -255,10 +259,8 @@ def test_pasta_of_a_process(caller: Caller, user: int | None) -> None:
         with ended(pid_file) as daemon:
             kept = LOW_PORTS if user is None else NONE  # its ports follow who listens
             assert renounced(kept, bounded=user is None)(privileges(daemon)), privileges(daemon)
-            others = descendants(daemon)[1:]
-            if user is None:
-                check(others.pop(0), resident)
-            [agent] = others
+            first, agent = helpers(daemon)
+            check(first, resident)
             assert renounced()(privileges(agent)), privileges(agent)
 
 

@@ -115,7 +115,7 @@ def test_the_same_guest_comes_back_to_another_server(lab: Lab, files: Path, tmp_
             assert far.recv(100) == b"before"
             first.process.kill()
             first.process.wait(10)
-            assert path.exists()
+            assert eventually(lambda: not path.exists())  # the broker removes it
         with serving(lab, path=path) as second, old, far:
             assert second.says("a guest has connected")
             with pytest.raises(ConnectionResetError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from sansnet_cli.output import report
 from sansnet_cli.output.files import NewFile, ReplacedFile
 from sansnet_cli.runtime.following import Changeable, Follower
-from sansnet_trio.broker.agents import agent_handlers, start_by
+from sansnet_trio.broker.agents import start_by
 from sansnet_trio.broker.client import Broker
 from sansnet_trio.broker.files import BrokeredFailureFiles, failure_handlers, next_recording, recording_handlers
 from sansnet_trio.broker.process import Duties, WatchedHost
@@ -72,17 +72,14 @@ class Brokered(NamedTuple):
             handlers.update(_policy_handlers(self.policy.path))
         guest, setup = self.guest, self.follower.setup
         live = None if guest is None else guest.live()
-        agents = None if guest is None else guest.agents
-        if agents is not None:
-            handlers.update(agent_handlers(agents))
         files = (RESOLV_CONF, HOSTS) if live is not None and live.files else (RESOLV_CONF,)
         changes = None if guest is None else guest.host_changes
         return Duties(
             host=WatchedHost(self.follower.options, setup.host, files, changes),
             guest=None if live is None or setup.plan is None else (live, setup.plan),
             namespace=self.namespace,
+            agents=None if guest is None else guest.agents,
             handlers=handlers,
-            descriptors=() if agents is None else agents.descriptors,
         )
 
     def use(self, broker: Broker) -> None:

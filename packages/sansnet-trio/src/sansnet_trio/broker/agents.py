@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sansnet_trio.broker.requests import Answer, Handler, Request
+from sansnet_trio.broker.requests import Answer, Request
 from sansnet_trio.guest.socket_agent import TIMEOUT, SocketAgents, StartedAgent, start_agent
 from sansnet_trio.linux.children import ProcessHandle
 
 if TYPE_CHECKING:
     from sansnet_trio.broker.client import Broker
 
-__all__ = ["agent_handlers", "start_by"]
+__all__ = ["AgentJob", "start_by"]
 
 
-def agent_handlers(agents: SocketAgents) -> Mapping[Request, Handler]:
-    """The broker's part. There is one agent at a time: a new one ends the one before."""
-    last: StartedAgent | None = None
+class AgentJob:
+    """The broker's part: starts agents on request, and reaps them. See `Job`.
 
-    def start() -> Answer:
-        nonlocal last
-        if last is not None:
-            last.process.end()
-        last = start_agent(agents.join, agents.descriptors)
-        return Answer(None, (last.channel.detach(), os.dup(last.process.descriptor)))
+    There is one agent at a time: a new one ends the one before.
+    """
 
-    return {Request.SOCKET_AGENT: start}
+    def __init__(self, agents: SocketAgents) -> None:
+        self._agents = agents
+        self._process: ProcessHandle | None = None
+
+    def start(self) -> Answer:
+        """The handler of the request."""
+        self.close()
+        self._process, channel = start_agent(self._agents.join, self._agents.descriptors)
+        return Answer(None, (channel.detach(), os.dup(self._process.descriptor)))
+
+    def descriptor(self) -> int | None:
+        """See `Job`."""
+        return None if self._process is None else self._process.descriptor
+
+    def due(self) -> float:
+        """See `Job`."""
+        return math.inf
+
+    def run(self) -> None:
+        """See `Job`."""
+        if self._process is not None and not self._process.is_running():
+            self.close()
+
+    def close(self) -> None:
+        """End the agent."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
 
 
 def start_by(broker: Broker, agents: SocketAgents) -> None:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from sansnet_trio.broker.agents import AgentJob
 from sansnet_trio.broker.changes import ChangeJob
 from sansnet_trio.broker.hosts import HostJob
 from sansnet_trio.broker.jobs import Job, run_jobs
@@ -19,9 +20,10 @@ from sansnet_trio.broker.requests import Handler, Request, RequestJob
 from sansnet_trio.guest import helper_process
 from sansnet_trio.guest.live_change import LiveGuest
 from sansnet_trio.guest.plan import GuestPlan
+from sansnet_trio.guest.socket_agent import SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.hostinfo import HostInfo
-from sansnet_trio.linux import own_names, privileges
+from sansnet_trio.linux import own_names, privileges, syscalls
 from sansnet_trio.plan.options import NetworkOptions
 from sansnet_trio.sandbox import chosen, confine
 from sansnet_trio.sandbox.profiles import BROKER
@@ -29,6 +31,7 @@ from sansnet_trio.sandbox.profiles import BROKER
 __all__ = ["Channels", "Duties", "WatchedHost", "fork"]
 
 _STREAMS: Final = (0, 1, 2)
+_NAME: Final = "sansnet-broker"
 
 
 class WatchedHost(NamedTuple):
@@ -47,15 +50,15 @@ class Duties(NamedTuple):
         host: the host's network, if a guest's follows it.
         guest: the guest that it changes, and its plan.
         namespace: the namespace whose name it watches.
-        handlers: the requests that it answers.
-        descriptors: descriptors that the handlers need.
+        agents: the socket agents of the guest; it starts the next ones.
+        handlers: the requests for files that it answers.
     """
 
     host: WatchedHost | None = None
     guest: tuple[LiveGuest, GuestPlan] | None = None
     namespace: ExistingNamespace | None = None
+    agents: SocketAgents | None = None
     handlers: Mapping[Request, Handler] = {}
-    descriptors: Collection[int] = ()
 
 
 class Channels(NamedTuple):
@@ -108,22 +111,30 @@ def _become(duties: Duties, ours: Channels, theirs: Channels) -> None:
         ours.close()
         gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
         names = own_names.take()
+        syscalls.set_name(_NAME)
         helper_process.detach()
         privileges.renounce()
         _close_others(_needed(duties, theirs))
         confine(BROKER, chosen())
+        agents = None if duties.agents is None else AgentJob(duties.agents)
         try:
-            run_jobs(_jobs(duties, theirs))
+            run_jobs(_jobs(duties, theirs, agents))
         finally:
+            if agents is not None:
+                agents.close()
             for name in reversed((*names, *own_names.take())):
                 name.remove_now()
     finally:
         os._exit(0)
 
 
-def _jobs(duties: Duties, channels: Channels) -> Iterable[Job]:
+def _jobs(duties: Duties, channels: Channels, agents: AgentJob | None) -> Iterable[Job]:
     news = NewsSource(channels.news)
-    yield RequestJob(channels.requests, duties.handlers)
+    handlers = dict(duties.handlers)
+    if agents is not None:
+        handlers[Request.SOCKET_AGENT] = agents.start
+        yield agents
+    yield RequestJob(channels.requests, handlers)
     if duties.host is not None:
         yield HostJob(*duties.host, news)
     if duties.guest is not None:
@@ -133,7 +144,9 @@ def _jobs(duties: Duties, channels: Channels) -> Iterable[Job]:
 
 
 def _needed(duties: Duties, channels: Channels) -> set[int]:
-    needed = {*(channel.fileno() for channel in channels), *duties.descriptors}
+    needed = {channel.fileno() for channel in channels}
+    if duties.agents is not None:
+        needed.update(duties.agents.descriptors)
     if duties.host is not None and duties.host.changes is not None:
         needed.add(duties.host.changes.fileno())
     if duties.guest is not None:

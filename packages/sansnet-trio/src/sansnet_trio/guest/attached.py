@@ -23,7 +23,7 @@ from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
 from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace, NamespaceFiles
 from sansnet_trio.linux import syscalls
-from sansnet_trio.linux.children import end_child
+from sansnet_trio.linux.children import ProcessHandle
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.rtnetlink import load_alone, subscribe
 
@@ -49,14 +49,14 @@ class AttachedGuest(Uncopyable, Generic[T]):
     def __init__(
         self,
         namespace: ExistingNamespace,
-        pid: int,
+        child: ProcessHandle,
         channel: Channel,
         host_changes: socket.socket,
         resident: socket.socket | None = None,
     ) -> None:
         self.namespace = namespace
         self.host_changes = host_changes
-        self._child: int | None = pid
+        self._child = child
         self._channel = channel
         self._resident = resident
         """Channel to the child, if it stays."""
@@ -92,10 +92,12 @@ class AttachedGuest(Uncopyable, Generic[T]):
             resident = None if theirs is None else theirs.fileno()
             needed = files.descriptors if resident is None else (*files.descriptors, resident)
             pid, channel = start_child(partial(_attach_in_child, files, prepare, resident), needed)
+            stack.callback(channel.close)
+            child = ProcessHandle.of_child(pid)
             stack.pop_all()
         if theirs is not None:
             theirs.close()
-        return cls(namespace, pid, channel, host_changes, ours)
+        return cls(namespace, child, channel, host_changes, ours)
 
     async def ready(self) -> ReadyGuest[T]:
         """Wait until the guest has its interface.
@@ -155,7 +157,7 @@ class AttachedGuest(Uncopyable, Generic[T]):
         if not change.new.configure:
             return ()
         try:
-            if self._child is None:
+            if not self._child.is_running():
                 raise EOFError
             await request_change(change, self._resident)
         except EOFError:
@@ -200,9 +202,7 @@ class AttachedGuest(Uncopyable, Generic[T]):
     def _end_child(self) -> None:
         if self._resident is not None:
             self._resident.close()
-        if self._child is not None:
-            child, self._child = self._child, None
-            end_child(child)
+        self._child.end()
 
 
 def _attach_in_child(

@@ -159,17 +159,19 @@ def _mount_over(path: str, text: str, stage: str | None = None) -> int:
     """Mount a new file in memory over a file of the host in /etc; a descriptor of the new file.
 
     A tmpfs covers /etc, or the directory `stage`, until a file is made in it and bind-mounted; the mount keeps the
-    tmpfs alive. The target's descriptor leads to the covered file, and past symbolic links.
+    tmpfs alive. A path below /etc is covered then, but not a descriptor of it. With `stage` the path is not covered,
+    and /proc may be that of the guest's processes, in which a process of the host does not find its descriptors.
     """
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
     with contextlib.ExitStack() as stack:
         target = os.open(path, os.O_PATH)
         stack.callback(os.close, target)
+        place = f"/proc/self/fd/{target}" if stage is None else path
         directory = stage or os.path.dirname(path)
         syscalls.mount("tmpfs", directory, "tmpfs", flags, "mode=755,size=64m")
         stack.callback(syscalls.unmount, directory, syscalls.MNT_DETACH)
         made = os.path.join(directory, os.path.basename(path))
         files.write(made, text)
         os.chmod(made, 0o644)
-        syscalls.mount(made, f"/proc/self/fd/{target}", flags=syscalls.MS_BIND)
+        syscalls.mount(made, place, flags=syscalls.MS_BIND)
         return os.open(made, os.O_RDWR | os.O_CLOEXEC)
