@@ -15,7 +15,7 @@ from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.host_names import warn_unanswered
 from sansnet_trio.plan.setup import Setup, make_plan
-from sansnet_trio.sandbox import choose
+from sansnet_trio.sandbox.mode import choose
 
 __all__ = ["attach"]
 
@@ -32,8 +32,7 @@ def attach(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     choose(options.sandbox)
     work = functools.partial(_attach, options)
-    paths = (options.netns, options.userns, options.audit, options.learn, options.record)
-    return background.start(work, background=options.background, pid_file=options.pid_file, needed_paths=paths)
+    return background.start(work, background=options.background, pid_file=options.pid_file)
 
 
 def _attach(options: AttachOptions, on_ready: Callable[[], None]) -> None:

@@ -198,11 +198,17 @@ def become_reaper(channel: socket.socket, command: int, *, alone: bool, users: b
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, there is nothing to wait for
         os.chdir("/")
         syscalls.set_name(_NAME)
-        _forget_arguments()
+        with contextlib.suppress(OSError):  # there is no /proc, as the other child reports
+            _forget_arguments()
         helper_process.keep_only(channel.fileno(), {CAP_KILL} if users else ())
         if not alone:
             syscalls.set_parent_death_signal(0)  # to end the guest's processes then
-        _Reaping(channel, command, _Namespace() if alone else _Descendants()).run()
+        reaping = _Reaping(channel, command, _Namespace() if alone else _Descendants())
+        from sansnet_trio.sandbox import chosen, confine
+        from sansnet_trio.sandbox.profiles import REAPER
+
+        confine(REAPER, chosen())
+        reaping.run()
     finally:
         os._exit(0)
 
