@@ -202,6 +202,8 @@ class HostInfo(Record):
         networks: the networks that its routes lead to, without default routes.
         local: networks and addresses whose packets it delivers to itself, beside those of loopback: its own addresses,
             the anycast addresses of routers (RFC 4291, 2.6.1), and other local routes (ip-route(8)).
+        memory: bytes that the network of one guest may take; None if that is not known. `read_host` does not read it.
+        reserved_ports: ports that the administrator reserved for services of the host. `read_host` does not read them.
     """
 
     ipv4: Part[Uplink | None] = field(optional(instance(Uplink)), default=None)
@@ -211,6 +213,8 @@ class HostInfo(Record):
     addresses: Addresses = field(several(fields.address), default=())
     networks: Prefixes = field(several(fields.prefix), default=())
     local: Prefixes = field(several(fields.prefix), default=())
+    memory: int | None = None
+    reserved_ports: Converted[Iterable[int], tuple[int, ...]] = field(several(fields.port), default=())
 
 
 def read_host(
