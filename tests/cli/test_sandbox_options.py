@@ -46,7 +46,7 @@ def test_the_last_option_counts(
 
 
 def test_another_word_is_an_error() -> None:
-    with pytest.raises(CommandLineError, match="--sandbox.* 'on' is none of enforce, log, off"):
+    with pytest.raises(CommandLineError, match=r"--sandbox.* 'on' is none of enforce, log, off"):
         parse(["--sandbox", "on", "true"])
 
 
