@@ -38,7 +38,7 @@ from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NamespaceOptions
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup
-from sansnet_trio.sandbox import choose
+from sansnet_trio.sandbox.mode import choose
 
 if TYPE_CHECKING:
     from sansnet_trio.links.machine_listener import MachineListener

@@ -113,7 +113,6 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
     ),
     "the sandbox; not in the originals": (
         Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or off", added=True),
-        Option("no-sandbox", text="the same as --sandbox off", added=True),
     ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),

@@ -293,14 +293,12 @@ class _Reader:
             raise Misuse(str(error)) from None
 
     def _sandbox(self) -> Mode:
-        """The mode of the sandbox. Of both options, the last one counts."""
-        if self._parsed.last_of(("sandbox", "no-sandbox")) == "no-sandbox":
-            return Mode.OFF
+        """The mode of the sandbox, from the option or the environment."""
         given = self._last("sandbox", mode)
         if given is not None:
             return given
-        variable = os.environ.get(_SANDBOX)
-        return _converted(f"${_SANDBOX}", variable, mode) if variable else DEFAULT
+        named = os.environ.get(_SANDBOX)
+        return _converted(f"${_SANDBOX}", named, mode) if named else DEFAULT
 
     def _record(self) -> str | None:
         """The absolute path of the file for a recording."""

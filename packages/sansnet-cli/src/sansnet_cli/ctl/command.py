@@ -85,9 +85,10 @@ def _show_flows(answer: Answer) -> str:
 
 
 def _show_counters(answer: Answer) -> str:
+    sandbox = [("sandbox", answer["sandbox"]["text"])] if "sandbox" in answer else []
     if not answer["guest"]:
-        return "there is no guest"
-    rows = []
+        return "\n".join(["there is no guest", *columns(sandbox)])
+    rows = [*sandbox]
     for name, value in answer["driver"].items():
         if isinstance(value, dict):  # of the impairments
             rows += [(f"{name} {part}".replace("_", " "), str(count)) for part, count in value.items()]

@@ -9,7 +9,7 @@ from sansnet_cli.runtime.observe import open_capture
 from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import make_setup
-from sansnet_trio.sandbox import choose
+from sansnet_trio.sandbox.mode import choose
 
 __all__ = ["qemu"]
 

@@ -15,7 +15,7 @@ from sansnet_trio.guest.errors import CommandNotFound
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import Setup, make_plan
-from sansnet_trio.sandbox import choose
+from sansnet_trio.sandbox.mode import choose
 
 __all__ = ["run"]
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sansnet_trio.control.server import ControlSocket
     from sansnet_trio.driver import Driver
     from sansnet_trio.forward.forwards import Forwards
+    from sansnet_trio.sandbox import Level
 
 __all__ = ["Control", "asks_of", "controlled"]
 
@@ -58,6 +59,11 @@ class Control:
         """Let clients change the forwarded ports; those of the guest's loopback only if it is in a namespace."""
         if self.commands is not None and forwards is not None:
             self.commands.set_forwards(forwards, namespace=namespace)
+
+    def set_sandbox(self, level: Level) -> None:
+        """Let clients see how much of the sandbox this process has."""
+        if self.commands is not None:
+            self.commands.set_sandbox(level)
 
     def set_audit(self, summary: Callable[[], dict[str, Any]] | None) -> None:
         """Let clients ask for a summary of what the guest uses and tries; None at the end of a guest."""

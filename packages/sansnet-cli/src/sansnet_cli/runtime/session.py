@@ -109,7 +109,8 @@ class Session:
         """
         parts = Brokered(self._follower, self._guest, self._namespace, self._recording, self._audit.learnt)
         with brokered(parts) as self._broker:
-            confine_main(self.options, controlled=self._control.is_on)
+            prompts = self._asks and self._prompts
+            self._control.set_sandbox(confine_main(self.options, controlled=self._control.is_on, prompts=prompts))
             async with self._tasks() as nursery:
                 yield nursery
 

@@ -18,6 +18,7 @@ from sansnet_trio.control.policies import PolicyCommands
 from sansnet_trio.control.requests import RequestError, endpoint, number
 from sansnet_trio.control.server import Answer, Request
 from sansnet_trio.driver_statistics import DriverStatistics
+from sansnet_trio.sandbox import Level
 
 __all__ = ["CountingDriver", "ControlCommands", "PortForwards", "RequestError"]
 
@@ -64,6 +65,7 @@ class ControlCommands:
         self.impairments = ImpairmentCommands()
         self._forwards: PortForwards | None = None
         self._namespace = False
+        self._sandbox = Level()
         self._guest: tuple[Network, CountingDriver, Sequence[str]] | None = None
         self._commands: dict[str, Callable[[Request], Answer]] = {
             "list": self._list,
@@ -88,6 +90,10 @@ class ControlCommands:
             namespace: whether the guest is in a namespace, so that `auto` and ports in the guest are possible.
         """
         self._forwards, self._namespace = forwards, namespace
+
+    def set_sandbox(self, level: Level) -> None:
+        """Set the level of the sandbox, for the counters."""
+        self._sandbox = level
 
     @contextmanager
     def serving(self, network: Network, driver: CountingDriver, hints: Sequence[str] = ()) -> Iterator[None]:
@@ -141,7 +147,7 @@ class ControlCommands:
 
     def _counters(self, request: Request) -> Answer:
         if self._guest is None:
-            return {"guest": False}
+            return {"guest": False, "sandbox": self._sandbox_answer()}
         network, driver, hints = self._guest
         statistics = network.statistics()
         drops = {
@@ -161,6 +167,16 @@ class ControlCommands:
                 for reason, packets in statistics.last_drops.items()
             },
             "hints": list(hints),
+            "sandbox": self._sandbox_answer(),
+        }
+
+    def _sandbox_answer(self) -> Answer:
+        level = self._sandbox
+        return {
+            "text": str(level),
+            "system_calls": level.seccomp.value,
+            "landlock": level.landlock,
+            "missing": list(level.missing),
         }
 
 

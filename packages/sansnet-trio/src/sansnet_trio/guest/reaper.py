@@ -202,7 +202,12 @@ def become_reaper(channel: socket.socket, command: int, *, alone: bool, users: b
         helper_process.keep_only(channel.fileno(), {CAP_KILL} if users else ())
         if not alone:
             syscalls.set_parent_death_signal(0)  # to end the guest's processes then
-        _Reaping(channel, command, _Namespace() if alone else _Descendants()).run()
+        reaping = _Reaping(channel, command, _Namespace() if alone else _Descendants())
+        from sansnet_trio.sandbox import chosen, confine
+        from sansnet_trio.sandbox.profiles import REAPER
+
+        confine(REAPER, chosen())
+        reaping.run()
     finally:
         os._exit(0)
 

@@ -21,8 +21,6 @@ from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import reconfigure
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.linux.privileges import CAP_NET_ADMIN
-from sansnet_trio.sandbox import chosen, confine
-from sansnet_trio.sandbox.profiles import RESIDENT
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import GuestChange
@@ -40,6 +38,9 @@ def serve_changes(channel: socket.socket, plan: GuestPlan, is_orphan: Callable[[
         plan: plan of the guest.
         is_orphan: tells whether the parent has ended.
     """
+    from sansnet_trio.sandbox import chosen, confine  # while files can still be read
+    from sansnet_trio.sandbox.profiles import RESIDENT
+
     gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
     helper_process.detach()
     helper_process.keep_only(channel.fileno(), {CAP_NET_ADMIN})

@@ -45,8 +45,6 @@ from sansnet_trio.guest.launch import launch
 from sansnet_trio.linux import proc
 from sansnet_trio.linux.children import ProcessHandle
 from sansnet_trio.linux.descriptors import receive_descriptors
-from sansnet_trio.sandbox import chosen, confine
-from sansnet_trio.sandbox.profiles import SOCKET_AGENT
 
 __all__ = ["GuestSockets", "NoAgent", "Socket", "SocketAgent", "SocketAgents", "StartedAgent", "start_agent"]
 
@@ -435,6 +433,9 @@ class SocketAgents:
 def _become(load: Callable[[], Callable[[], None]], channel: socket.socket, parent: int) -> NoReturn:
     """Run the agent until the parent closes the channel."""
     try:
+        from sansnet_trio.sandbox import chosen, confine  # while files can still be read
+        from sansnet_trio.sandbox.profiles import SOCKET_AGENT
+
         join = load()
         gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
         helper_process.detach()

@@ -112,6 +112,16 @@ def network_cookie(made: socket.socket) -> int:
     return int.from_bytes(made.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
+def has_network_cookies() -> bool:
+    """Whether the kernel knows `network_cookie`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            network_cookie(probe)
+        except OSError:
+            return False
+        return True
+
+
 def _listen(path: str, private: bool) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

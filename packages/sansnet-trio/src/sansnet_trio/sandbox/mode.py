@@ -8,7 +8,7 @@ __all__ = ["Mode", "choose", "chosen"]
 
 
 class Mode(Enum):
-    """What the sandbox does with a system call that the profile does not have."""
+    """The treatment of a system call that the profile does not have."""
 
     ENFORCE = "enforce"
     """The kernel ends the process, or refuses the call if the profile says so."""
