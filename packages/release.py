@@ -1,7 +1,8 @@
 """Prepares a release: `.venv/bin/python packages/release.py 0.1.0`, in a clean checkout with the `.venv` of tests/run.
 
-It sets the version, moves the news fragments into docs/changes.md, and builds the distributions in dist/. Then it
-prints the commands that commit, tag and upload. If it fails, it leaves the checkout as it was.
+It sets the version, moves the news fragments into docs/changes.md, and builds the distributions, their lock and their
+bill of materials in dist/ (packages/distributions.py). Then it prints the commands that commit, tag and upload. If it
+fails, it leaves the checkout as it was.
 
 Until the version has a tag, the command can be repeated after more changes. New fragments are then added below what
 the changelog says of the version already.
@@ -17,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import distributions
+
 __all__ = ["ReleaseError", "main"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -24,7 +27,6 @@ VERSION_FILE: Final = ROOT / "packages/sansnet-core/src/sansnet_core/_version.py
 CHANGES: Final = ROOT / "docs/changes.md"
 NEWS: Final = ROOT / "docs/news"
 DIST: Final = ROOT / "dist"
-PROJECTS: Final = ("packages/sansnet-core", "packages/sansnet-trio", "packages/sansnet-cli", ".")
 
 
 class ReleaseError(Exception):
@@ -69,6 +71,8 @@ def _release(version: str) -> None:
     print(f"docs/changes.md has {version}, and dist/ its distributions. Read the changelog, then:")
     print(f'  git commit -am "Release {version}"\n  git tag -a v{version} -m "sansnet {version}"')
     print(f"  git push --follow-tags\n  .venv/bin/uv publish {names}")
+    others = " ".join(sorted(str(path.relative_to(ROOT)) for path in set(DIST.iterdir()) - set(files)))
+    print(f"Publish {others} beside them.")
     if not _has_urls():
         print("The distributions name no URL of the project; to add some, fill URLS in packages/metadata.py first.")
 
@@ -84,9 +88,10 @@ def _reopen(version: str) -> None:
 
 def _build() -> list[Path]:
     shutil.rmtree(DIST, ignore_errors=True)
-    for project in PROJECTS:
-        _run(sys.executable, "-m", "hatchling", "build", "-d", str(DIST), directory=ROOT / project)
-    return sorted(DIST.iterdir())
+    try:
+        return distributions.build(DIST)
+    except distributions.BuildError as error:
+        raise ReleaseError(str(error)) from error
 
 
 def _has_urls() -> bool:

@@ -5,6 +5,7 @@ They need a package index, as `tests/run` does, and share the user's caches.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Final
 import pytest
 
 import sansnet_cli
-from tests.lab.checkouts import BASE_PYTHON, PROGRAMS, copied_checkout, run_outside
+from tests.lab.checkouts import BASE_PYTHON, PROGRAMS, ROOT, copied_checkout, run_outside
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -42,6 +43,24 @@ def run(directory: Path, *words: str | Path, **more: str) -> str:
     return run_outside(directory, *words, variables=more).stdout
 
 
+def check_isolated(command: Path, directory: Path, option: str = "-I", **more: str) -> None:
+    """Check that the command of docs/privileges.md runs no file of the caller's environment, and works."""
+    line = next(line for line in (ROOT / "docs/privileges.md").read_text().splitlines() if line.startswith("sed -E "))
+    made, evil = directory / "passt", directory / "evil"
+    evil.mkdir()
+    for name in ("sitecustomize", "usercustomize", "encodings", "re", "sansnet_cli"):
+        (evil / f"{name}.py").write_text("import os\nos.write(2, b'evil')\nos._exit(99)\n")
+    line = line.replace(" -I/", f" {option}/").replace("~/.local/bin/pasta", shlex.quote(str(made)))
+    run_outside(directory, "sh", "-c", line, path=command.parent)
+    made.chmod(0o755)
+    for variable, value in (("PYTHONPATH", ""), ("PYTHONPATH", str(evil)), ("PYTHONHOME", str(evil))):
+        done = run_outside(evil, made, "--help", variables={**more, variable: value})
+        assert done.stdout.startswith("usage: passt")
+        assert "evil" not in done.stderr
+    if " -E" not in command.read_text().splitlines()[0]:  # the script of pipx
+        assert "evil" in run_outside(evil, command, "--help", variables={**more, "PYTHONPATH": "."}, check=False).stderr
+
+
 def test_uv_runs_it_and_keeps_it(checkout: Path) -> None:
     uv = PROGRAMS / "uv"
     with unchanged(checkout):
@@ -63,6 +82,7 @@ def test_uv_installs_the_tool(checkout: Path, tmp_path: Path) -> None:
     with unchanged(checkout):
         install()
         assert run(tmp_path, commands / "sansnet", "--version") == SAID
+    check_isolated(commands / "sansnet", tmp_path)
     # again after a change of the code, as by git pull
     changed = checkout / "packages/sansnet-core/src/sansnet_core/_version.py"
     changed.write_text(changed.read_text().replace(sansnet_cli.__version__, "7.8.9"))
@@ -78,6 +98,7 @@ def test_pipx_installs_it(checkout: Path, tmp_path: Path, backend: str) -> None:
     with unchanged(checkout):
         run(checkout, PROGRAMS / "pipx", "install", ".", **places, PIPX_DEFAULT_BACKEND=backend)
         assert run(tmp_path, tmp_path / "commands/sansnet", "--version") == SAID
+    check_isolated(tmp_path / "commands/sansnet", tmp_path)
 
 
 def test_pip_installs_it(checkout: Path, tmp_path: Path) -> None:
@@ -91,3 +112,13 @@ def test_pip_installs_it(checkout: Path, tmp_path: Path) -> None:
         # the packages are distributions of their own, which other programs may depend on
         listed = run(checkout, *pip, "list", "--format", "json")
         assert all(f'"{name}"' in listed for name in ("sansnet", "sansnet-cli", "sansnet-core", "sansnet-trio"))
+    check_isolated(python.parent / "sansnet", tmp_path)
+
+
+def test_pip_installs_it_for_one_user(checkout: Path, tmp_path: Path) -> None:
+    """In the user's own directory, which isolated mode hides."""
+    home = {"PYTHONUSERBASE": "", "HOME": str(tmp_path / "home"), "PIP_BREAK_SYSTEM_PACKAGES": "1"}
+    run(checkout, BASE_PYTHON, "-m", "pip", "install", "-q", "--user", ".", **home)
+    command = tmp_path / "home/.local/bin/sansnet"
+    assert run(tmp_path, command, "--version", **home) == SAID
+    check_isolated(command, tmp_path, "-EP", **home)

@@ -63,9 +63,12 @@ def test_a_release(checkout: Checkout) -> None:
     assert not list(checkout.root.glob("docs/news/*.*.md"))
     names = {path.name for path in (checkout.root / "dist").iterdir()}
     packages = ("sansnet", "sansnet_core", "sansnet_trio", "sansnet_cli")
-    assert names == {f"{name}-9.8.7{end}" for name in packages for end in (".tar.gz", "-py3-none-any.whl")}
+    built = {f"{name}-9.8.7{end}" for name in packages for end in (".tar.gz", "-py3-none-any.whl")}
+    others = {"sansnet-9.8.7-requirements.txt", "sansnet-9.8.7.cdx.json"}
+    assert names == built | others
     uploaded = done.stdout.partition("publish ")[2].split("\n")[0].split()
-    assert {Path(name).name for name in uploaded} == names
+    assert {Path(name).name for name in uploaded} == built
+    assert all(f"dist/{name}" in done.stdout.partition("Publish ")[2] for name in others)
 
 
 def test_later_fragments_join_a_version_without_a_tag(checkout: Checkout) -> None:

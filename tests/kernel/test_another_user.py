@@ -1,7 +1,4 @@
-"""passt and pasta that become another user: nothing is imported afterwards, and no file opened by its name.
-
-But for /etc/resolv.conf, which everybody may read, and which is another file after each change.
-"""
+"""passt and pasta that become another user: nothing is imported afterwards, and no file opened by its name."""
 
 from __future__ import annotations
 
@@ -30,26 +27,26 @@ from sansnet_cli.process import daemon
 
 log = os.open({log!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 assume = daemon.Identity.assume
-changed = False
+changed = None
 
 
 def watch(event, arguments):
-    if changed and event in ("import", "open") and arguments[0] != "/etc/resolv.conf":
+    if changed == os.getpid() and event in ("import", "open"):
         os.write(log, f"{{event}} {{arguments[0]!r}}\\n".encode())
 
 
 def become(self):
     global changed
     assume(self)
-    changed = True
+    changed = os.getpid()
     os.write(log, b"changed\\n")
 
 
 sys.addaudithook(watch)
 daemon.Identity.assume = become
-kept = daemon.close_inherited
-from sansnet_cli.compat import launch
-launch.close_inherited = lambda others: kept([*others, log])
+from sansnet_cli.process import inherited
+kept = inherited.close_inherited
+inherited.close_inherited = lambda others: kept([*others, log])
 sys.argv[0] = {program!r}
 main.main()
 """

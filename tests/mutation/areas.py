@@ -14,7 +14,7 @@ _WHOLE: Final = (
     "tests/core/scenarios",
     "tests/core/properties",
     "tests/core/recording",
-    "tests/core/resolver",
+    "tests/core/resolver/test_streams.py",
     "tests/core/proxy",
     "tests/core/test_wrong_arguments.py",
 )

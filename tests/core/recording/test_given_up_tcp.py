@@ -14,8 +14,10 @@ from sansnet_core import (
     Endpoint,
     FlowClosed,
     FlowRefused,
+    Limits,
     OpenStream,
     Reason,
+    Refuse,
     SocketId,
 )
 from sansnet_core.dropped import Dropped
@@ -26,6 +28,7 @@ from sansnet_core.testing.packets import RST
 from tests.core.direct import GUEST, Direct
 from tests.core.named import LEASE, NAME, PUBLIC, PUBLIC6, PUBLIC_B, TcpGuest, named
 from tests.core.recording.accounts import accounts, wrong_accounts
+from tests.core.recording.sessions import begun as begun_session
 
 FROM = Endpoint(GUEST, 40000)
 TO = Endpoint(PUBLIC, 5432)
@@ -99,6 +102,39 @@ def test_a_question_is_withdrawn() -> None:
     give_up(bench, flow)
     assert bench.take() == [CloseSocket(question.socket, True, ECONNABORTED)]
     assert_nothing_left(bench)
+
+
+def test_a_question_about_a_connection_that_is_gone_already_is_forgotten() -> None:
+    bench, _, flow = begun(connected=False, default_action=Action.ASK)
+    flow.lifecycle = ("GONE", "GONE", *flow.lifecycle[2:])
+    give_up(bench, flow)
+    inside: Any = bench.network
+    assert inside._tcp.opening.questions.undecided() == []
+    assert_nothing_left(bench)
+
+
+@pytest.mark.parametrize("waited", [0.0, 3.9])
+def test_a_question_ends_in_time_also_if_its_deadline_was_lost_or_is_set_again(waited: float) -> None:
+    bench, _, _ = begun(connected=False, default_action=Action.ASK, limits=Limits(decision_time=4))
+    bench.wait(waited)
+    inside: Any = bench.network
+    if not waited:
+        bench.network._context.timers.forget(inside._tcp.opening.questions)
+    inside._tcp.recount()
+    bench.wait(4.05 - waited)
+    assert bench.network.flows() == []
+
+
+def test_a_refusal_is_forgotten_also_if_its_deadline_was_lost() -> None:
+    bench, _, _ = begun(connected=False, default_action=Action.ASK)
+    bench.network.flow_decided(SocketId(1), Refuse(), bench.now)
+    inside: Any = bench.network
+    questions = inside._tcp.opening.questions
+    assert len(questions._refusals) == 1
+    bench.network._context.timers.forget(questions)
+    inside._tcp.recount()
+    bench.wait(200)
+    assert questions._refusals == {}
 
 
 def test_a_connection_that_is_over_for_the_host_has_no_socket_to_close() -> None:
@@ -192,6 +228,24 @@ def test_all_sums_are_computed_again() -> None:
     assert accounts(bench.network) == right
 
 
+def test_the_sums_are_right_without_mistakes_too() -> None:
+    bench, guest, _ = begun()
+    for port in (40001, 40002, 40003):
+        TcpGuest(bench, PUBLIC, source_port=port).syn()
+    for _ in range(2):
+        assert bench.network.stream_accepted(OUTSIDER, None, 80 + len(flows(bench)), bench.now) is not None
+    assert accounts(bench.network)["tcp pending"] == [3, 2]
+    bench.network.stream_failed(SocketId(2), ECONNABORTED, None, bench.now)
+    bench.network.stream_failed(SocketId(5), ECONNABORTED, None, bench.now)
+    bench.network.stream_connected(SocketId(3), bench.now)
+    bench.network.stream_ended(SocketId(1), bench.now)
+    bench.collect()
+    guest.seen += 1
+    guest.fin()
+    assert accounts(bench.network)["tcp pending"] == [2, 1]
+    assert wrong_accounts(bench.network) == []
+
+
 def test_other_connections_go_on() -> None:
     pair = Pair(make_config(), HostScript(echo=True))
     first, _ = pair.established()
@@ -203,3 +257,21 @@ def test_other_connections_go_on() -> None:
     second.send(b"hello")
     pair.drive(lambda: bytes(second.received) == b"hello")
     assert first.reset
+
+
+def test_connections_behind_one_whose_output_fails_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = TcpFlow.flush
+
+    def mistaken(flow: TcpFlow) -> None:
+        if flow.socket == 2 and flow.sender.buffer.unsent:
+            raise ZeroDivisionError
+        right(flow)
+
+    monkeypatch.setattr(TcpFlow, "flush", mistaken)
+    session = begun_session(connections=3)
+    for connection in session.connections:
+        connection.send(b"hello")
+    session.settle()
+    assert [bytes(connection.received) for connection in session.connections] == [b"hello", b"", b"hello"]
+    assert [connection.reset for connection in session.connections] == [False, True, False]
+    assert len(session.failures) == 1

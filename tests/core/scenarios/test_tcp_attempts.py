@@ -35,9 +35,11 @@ from sansnet_core import (
 from sansnet_core.orders import ORIGIN_ICMP, SocketId
 from sansnet_core.policy import ProxyConfig, ProxyKind
 from sansnet_core.proto.tcp.attempts import DELAY, MAX_ENDPOINTS, alternate
+from sansnet_core.records import replace
 from sansnet_core.testing.packets import ACK, RST
 from tests.core.direct import Direct
 from tests.core.named import LEASE, LEASE6, NAME, PUBLIC, PUBLIC6, PUBLIC_B, PUBLIC_B6, TcpGuest, named, opened, sent
+from tests.core.recording.accounts import wrong_accounts
 
 RULE = Rule(action=Action.ALLOW, names=(NAME,), label="database")
 
@@ -225,6 +227,7 @@ def icmp(errno: int) -> ExtendedError:
         ([EHOSTUNREACH, ECONNREFUSED, EHOSTUNREACH], ECONNREFUSED),
         ([ENETUNREACH, ENETUNREACH], ENETUNREACH),
         ([EMFILE, ENETUNREACH], EMFILE),
+        ([ENETUNREACH, EMFILE], EMFILE),
         ([EHOSTUNREACH, EACCES], EHOSTUNREACH),
     ],
 )
@@ -290,12 +293,38 @@ def test_any_sequence_of_outcomes_leaves_one_connection_or_none(events: Sequence
             del alive[chosen]
             fail(bench, chosen, ECONNREFUSED if what == "refuse" else ENETUNREACH)
         assert sum(alive.values()) <= 1 or any(isinstance(order, CloseSocket) for order in bench.orders)
+        assert wrong_accounts(bench.network) == []
     bench.wait(200.0)
     for order in bench.take():
         if isinstance(order, CloseSocket):
             del alive[order.socket]
     assert (alive, bench.network.flows()) == ({}, [])
     assert bench.network.next_deadline() is None or bench.network.statistics().tcp_held == 0
+
+
+def test_attempts_that_new_rules_close_are_aborted_and_the_next_one_begins() -> None:
+    bench, _ = connecting(PUBLIC6, PUBLIC, PUBLIC_B6)
+    bench.wait(DELAY)
+    first, second = opened(bench)
+    refuse = Rule(action=Action.REFUSE, destinations=(PUBLIC6, PUBLIC))
+    bench.network.reconfigure(replace(bench.config, rules=(refuse, RULE)), bench.now)
+    bench.collect()
+    *closed, third = bench.take()
+    assert closed == [CloseSocket(one.socket, abort=True, errno=EACCES) for one in (first, second)]
+    assert isinstance(third, OpenStream)
+    assert third.remote == Endpoint(PUBLIC_B6, 5432)
+    assert wrong_accounts(bench.network) == []
+    connect(bench, third.socket)
+    assert wrong_accounts(bench.network) == []
+
+
+def test_an_endpoint_that_new_rules_close_is_not_tried_next() -> None:
+    bench, _ = connecting(PUBLIC6, PUBLIC, PUBLIC_B6)
+    bench.take()
+    refuse = Rule(action=Action.REFUSE, destinations=(PUBLIC,))
+    bench.network.reconfigure(replace(bench.config, rules=(refuse, RULE)), bench.now)
+    bench.wait(3 * DELAY)
+    assert remotes(bench) == [PUBLIC_B6]
 
 
 # proxies

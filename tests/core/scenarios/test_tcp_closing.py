@@ -6,7 +6,7 @@ from errno import ECONNRESET
 
 import pytest
 
-from sansnet_core import CloseSocket, FlowClosed, Limits, Reason, SendStream, ShutdownStream
+from sansnet_core import CloseSocket, FlowClosed, Limits, OpenStream, Reason, SendStream, ShutdownStream
 from sansnet_core.testing import GuestConnection, HostScript, HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
 
@@ -181,6 +181,20 @@ def test_after_lingering_the_number_is_free_again() -> None:
     assert peer.open().flags == SYN | ACK
 
 
+@pytest.mark.parametrize(("distance", "opens"), [(-1, False), (0, False), (1, True)])
+def test_only_a_syn_beyond_the_last_number_ends_the_lingering(distance: int, opens: bool) -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(FIN | ACK)
+    ManualConnection(pair, port=peer.port, sequence=peer.sequence + 1 + distance).syn()
+
+    assert len([order for order in pair.host.orders if isinstance(order, OpenStream)]) == 1 + opens
+
+
 def test_a_new_syn_ends_the_lingering() -> None:
     """RFC 9293, 3.10.7.4: a SYN with a higher number may reopen a connection from TIME-WAIT."""
     pair = Pair()
@@ -331,8 +345,12 @@ def test_facts_about_a_closed_socket_are_ignored() -> None:
 def test_the_closing_notice_counts_bytes() -> None:
     pair = Pair()
     connection, stream = pair.established()
-    connection.send(bytes(1234))
-    pair.host.produce(stream, bytes(4321))
+    for size in (1000, 234):
+        connection.send(bytes(size))
+        pair.settle()
+    for size in (4000, 321):
+        pair.host.produce(stream, bytes(size))
+        pair.settle()
     connection.shutdown()
     pair.host.end(stream)
     _finish(pair, connection, stream)

@@ -453,6 +453,7 @@ def test_an_icmp_error_with_a_guessed_number_does_not() -> None:
     unreachable(pair, syn, code=3, sequence=(syn.sequence + 1) % _MODULUS)
 
     assert not stream.closed
+    assert pair.network.statistics().drops == {}
 
 
 def test_an_icmp_error_that_asks_for_smaller_packets_does_not() -> None:

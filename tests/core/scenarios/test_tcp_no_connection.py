@@ -33,6 +33,16 @@ def test_without_ack_the_reset_acknowledges_all_of_the_segment(flags: int, paylo
     assert reset.acknowledgment == (0xFFFFFFFE + size) % (1 << 32)
 
 
+@pytest.mark.parametrize("flags", [ACK, FIN])
+def test_the_reset_is_a_bare_header(flags: int) -> None:
+    pair = Pair()
+    answers = ManualConnection(pair).send(flags, b"data", sequence=7, acknowledgment=9)
+
+    acknowledgment = 0 if flags & ACK else 7 + 4 + 1
+    (reset,) = answers
+    assert (reset.window, reset.acknowledgment, reset.options(), reset.payload) == (0, acknowledgment, b"", b"")
+
+
 @pytest.mark.parametrize("others", [0, ACK, FIN, SYN, SYN | ACK, ACK | PSH])
 def test_a_reset_is_never_answered(others: int) -> None:
     pair = Pair()

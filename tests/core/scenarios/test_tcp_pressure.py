@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from errno import ECONNRESET
+
 import pytest
 
 from sansnet_core import Limits, LinkConfig, ResumeStream, SendStream
@@ -192,6 +194,18 @@ def test_streams_are_resumed_in_the_order_in_which_they_were_refused() -> None:
     assert _resumed(pair) == refused
 
 
+def test_a_stream_whose_guest_takes_no_more_does_not_wait_for_memory() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=126_000)))
+    (peer, hog), (_, full), (_, other) = _connections(pair, 3, scale=None)
+    _hold(pair, full, 65_000)
+    _hold(pair, hog, 60_000)
+    assert [pair.network.receive_budget(stream.socket) for stream in (full, other)] == [0, 0]
+    pair.host.orders.clear()
+    peer.expected += 1500
+    peer.send()
+    assert _resumed(pair) == [other.socket]
+
+
 def test_room_is_kept_for_a_stream_that_was_resumed_until_it_has_read() -> None:
     pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
     (peer, hog), (_, resumed), (_, other) = _connections(pair, 3)
@@ -205,6 +219,23 @@ def test_room_is_kept_for_a_stream_that_was_resumed_until_it_has_read() -> None:
     _hold(pair, other, 500)
     _hold(pair, resumed, 500)
     assert pair.network.receive_budget(other.socket) == 29_000
+
+
+def test_connections_that_are_over_wait_no_more() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_memory=60_000)))
+    (_, hog), (refused, waits), (promised, resumed) = _connections(pair, 3)
+    _hold(pair, hog, 60_000)
+    assert pair.network.receive_budget(waits.socket) == 0
+    refused.send(RST)
+    assert wrong_accounts(pair.network) == []
+    assert pair.network.receive_budget(resumed.socket) == 0
+    pair.host.orders.clear()
+    pair.host.fail(hog, ECONNRESET, pair.now)
+    pair.settle()
+    assert _resumed(pair) == [resumed.socket]
+    promised.send(RST)
+    assert wrong_accounts(pair.network) == []
+    assert pair.network.statistics().tcp_held == 0
 
 
 def test_no_more_streams_are_resumed_at_once_than_there_is_room_for() -> None:

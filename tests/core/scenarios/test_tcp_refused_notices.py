@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPERM
 
 import pytest
 
-from sansnet_core import Action, CloseSocket, Dropped, Endpoint, FlowRefused, Limits, Reason, Refuse, Rule
+from sansnet_core import Action, CloseSocket, Dropped, Endpoint, FlowRefused, Limits, LinkConfig, Reason, Refuse, Rule
+from sansnet_core.addresses import packed
 from sansnet_core.orders import SocketId
 from sansnet_core.testing import GATEWAY, OUTSIDER
+from sansnet_core.testing.packets import ACK, RST, SYN, Segment
 from tests.core.direct import GUEST, Direct
 from tests.core.named import LEASE, NAME, PUBLIC, TcpGuest, named
 
@@ -77,6 +80,8 @@ def test_the_router_answers_each_syn_of_a_refused_connection(asks: bool) -> None
         bench.collect()
     guest.syn()
     assert [(packet.source, packet.payload[:2]) for packet in bench.packets] == [(GATEWAY, b"\3\x0d")] * 2
+    quoted = bench.packets[0].payload[8 + 20 :]
+    assert struct.unpack("!HHIIBB", quoted[:14]) == (40000, 5432, 1000, 0, 5 << 4, SYN)
 
 
 @pytest.mark.parametrize("limits", [Limits(tcp_flows=1), Limits(tcp_pending=1)])
@@ -94,6 +99,22 @@ def test_a_limit_of_connections(limits: Limits) -> None:
 def test_tcp_is_switched_off() -> None:
     bench, _ = named(ALLOW, tcp=False)
     assert refused(bench) == notice(0, Reason.PROTOCOL_CLOSED)
+
+
+@pytest.mark.parametrize("flags", [ACK, SYN | ACK, RST, SYN | RST])
+def test_only_a_syn_is_refused_where_tcp_is_switched_off(flags: int) -> None:
+    bench, _ = named(ALLOW, tcp=False)
+    bench.send(Segment(GUEST, 40000, packed(PUBLIC), 80, 1, 1, flags).ip())
+    assert bench.notices == []
+    assert bench.drops() == {Reason.PROTOCOL_CLOSED: 1}
+
+
+def test_a_segment_with_a_wrong_checksum_is_none_where_tcp_is_switched_off_too() -> None:
+    bench, _ = named(ALLOW, tcp=False, link=LinkConfig(mtu=1500, max_frame_size=1514, verify_checksums=True))
+    packet = Segment(GUEST, 40000, packed(PUBLIC), 80, 1, 0, SYN).ip()
+    bench.send(replace(packet, payload=packet.payload[:16] + b"\0\0" + packet.payload[18:]))
+    assert bench.notices == []
+    assert bench.drops() == {Reason.TCP_CHECKSUM: 1}
 
 
 def test_too_many_questions() -> None:

@@ -24,6 +24,21 @@ def test_a_window_of_16_mib_is_used_in_full() -> None:
     assert sent > (65535 << 8) - 1460
 
 
+def test_only_the_last_segment_of_what_is_there_has_push() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open(mss=1000)
+    pair.network.stream_received(pair.host.stream.socket, bytes(2500), pair.now)
+    pair._outputs(pair.now)
+    pair.settle()
+
+    assert [(segment.flags, len(segment.payload)) for segment in peer.take()] == [
+        (ACK, 1000),
+        (ACK, 1000),
+        (ACK | PSH, 500),
+    ]
+
+
 def test_a_window_of_16_mib_is_offered() -> None:
     pair = Pair(make_config(limits=Limits(tcp_window=16 << 20)))
     peer = ManualConnection(pair)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from sansnet_cli.process.inherited import close_unnamed
 from sansnet_trio.words import use_words
 
 __all__ = ["COMMANDS", "dispatch"]
@@ -47,6 +48,7 @@ def dispatch(arguments: Sequence[str]) -> NoReturn:
     """
     # If the caller ignores SIGCHLD, this process inherits that, and the status of its children would be lost
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    close_unnamed(arguments, os.environ)
     use_words(_WORDS)
     try:
         _require_memory()

@@ -32,8 +32,7 @@ def attach(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     choose(options.sandbox)
     work = functools.partial(_attach, options)
-    paths = (options.netns, options.userns, options.audit, options.learn, options.record)
-    return background.start(work, background=options.background, pid_file=options.pid_file, needed_paths=paths)
+    return background.start(work, background=options.background, pid_file=options.pid_file)
 
 
 def _attach(options: AttachOptions, on_ready: Callable[[], None]) -> None:

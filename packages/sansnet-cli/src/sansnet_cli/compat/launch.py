@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
@@ -19,8 +19,6 @@ from sansnet_cli.output import report
 from sansnet_cli.process.daemon import (
     Identity,
     PidFile,
-    close_inherited,
-    named_descriptors,
     run_in_background,
     system_root,
     unwritable,
@@ -33,7 +31,7 @@ from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
-from sansnet_trio.linux import privileges, syscalls
+from sansnet_trio.linux import files, privileges, syscalls
 from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NamespaceOptions
@@ -67,23 +65,19 @@ def start(program: str, request: Request) -> int:
     try:
         fd = request.options.fd if isinstance(request.options, ServeOptions) else None
         passed = None if fd is None else adopt(fd)
-        close_inherited(_needed(request, passed))
         return _start(request, log, passed)
     except (OSError, SansnetError, MemoryError, ImportError) as error:
         log.error(report.reason(error))
     return 1
 
 
-def _needed(request: Request, passed: socket.socket | None) -> Iterator[int]:
-    """Inherited descriptors that lead to the guest."""
-    if passed is not None:
-        yield passed.fileno()
-    if isinstance(request.options, AttachOptions):
-        yield from named_descriptors(request.options.netns, request.options.userns)
-
-
 def _start(request: Request, log: Log, passed: socket.socket | None) -> int:
     process, options = request.process, request.options
+    identity = process.identity
+    if identity is None and isinstance(options, ServeOptions) and system_root():
+        identity = Identity.nobody()
+    if identity is not None:
+        files.give_new_files(identity.uid, identity.gid)
     if process.log_file is not None:
         log.write_to(_opened("log", process.log_file, lambda path: LogFile(path, process.log_size)))
     pid_file = _opened("pid", process.pid, PidFile) if process.pid is not None else None
@@ -92,7 +86,7 @@ def _start(request: Request, log: Log, passed: socket.socket | None) -> int:
         log.prepare()
     with capture or contextlib.nullcontext():
         if isinstance(options, RunOptions):
-            steps = _ReadySteps(process.identity, log, pid_file)
+            steps = _ReadySteps(identity, log, pid_file)
             steps.become()
             steps.ready()
             return _run(options, capture)
@@ -103,9 +97,9 @@ def _start(request: Request, log: Log, passed: socket.socket | None) -> int:
             return _attach(options, capture, steps)
 
         if process.foreground:
-            return work(_ReadySteps(process.identity, log, pid_file))
+            return work(_ReadySteps(identity, log, pid_file))
         return run_in_background(
-            lambda release_caller: work(_ReadySteps(process.identity, log, None, release_caller)), pid_file
+            lambda release_caller: work(_ReadySteps(identity, log, None, release_caller)), pid_file
         )
 
 
@@ -113,7 +107,7 @@ class _ReadySteps:
     """Steps taken when the guest is ready: change the user, write the pid file, release the caller.
 
     Args:
-        identity: the user and group to become; None leaves that to `become`.
+        identity: the user and group to become; None changes neither.
         log: gets the messages.
         pid_file: gets the number of this process.
         release_caller: lets the calling process return, if it waits.
@@ -136,13 +130,13 @@ class _ReadySteps:
         for line in describe(config):
             self.log.inform(line)
 
-    def become(self, default: Identity | None = None) -> None:
-        """Change the user and group, if some were named or there is a default.
+    def become(self) -> None:
+        """Change the user and group, if there are others to become.
 
         Raises:
             HostError: that is not permitted.
         """
-        identity = self.identity or default
+        identity = self.identity
         if identity is not None:
             try:
                 privileges.drop_capabilities({privileges.CAP_SETGID, privileges.CAP_SETUID})
@@ -186,12 +180,11 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
         source, path = _listen(options.socket)
         steps.log.inform(f"UNIX domain socket bound at {path}")
 
-    default = Identity.nobody() if system_root() else None
-    if steps.identity is not None or default is not None:
+    if steps.identity is not None:
         load(options)
 
     def become() -> None:
-        steps.become(default)
+        steps.become()
         if options.control is None:  # its server could not tell apart its clients' users any more
             _leave_user_namespace()
 

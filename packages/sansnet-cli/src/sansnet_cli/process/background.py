@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import stat
 import syslog
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
 from sansnet_cli.output import report
 from sansnet_cli.output.system_log import SystemLog
+from sansnet_cli.process.inherited import close_named
 from sansnet_cli.process.systemd import notify_ready
 from sansnet_core import SansnetError
 from sansnet_trio.hostinfo import HostError
@@ -32,8 +33,6 @@ def start(
     *,
     background: bool,
     pid_file: str | None,
-    needed: Iterable[int] = (),
-    needed_paths: Iterable[str | None] = (),
 ) -> int:
     """Do a command's work in this process or in the background.
 
@@ -41,8 +40,6 @@ def start(
         work: a function that does the command's work to its end. It calls its argument when everything works.
         background: return in this process when everything works, and go on in another one.
         pid_file: name of a file for the process id; written when everything works, and removed at the end.
-        needed: inherited descriptors that the work needs; all others are closed in the background.
-        needed_paths: paths of files; those that name a descriptor, such as /proc/self/fd/5, are needed too.
 
     Returns:
         The exit status of the process in which this function returns: the first one, or the one in the background.
@@ -53,10 +50,8 @@ def start(
     if not background and pid_file is None:
         work(notify_ready)
         return 0
-    from sansnet_cli.process.daemon import close_inherited, named_descriptors, run_in_background
+    from sansnet_cli.process.daemon import run_in_background
 
-    if background:
-        close_inherited([*needed, *named_descriptors(*needed_paths)])
     file = _PidFile(pid_file) if pid_file is not None else None
 
     def here(release_caller: Ready) -> int:
@@ -150,6 +145,7 @@ class _PidFile:
         os.write(self._fd, b"%d\n" % self._pid)
         if not regular:  # the caller may wait for the end of a pipe
             os.close(self._fd)
+            close_named(self._name)
             self._fd = -1
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""Going to the background when everything works; with it pid files, inherited descriptors, and the change of the user.
+"""Going to the background when everything works; with it pid files, and the change of the user.
 
 Theory of operation. The process that the caller waits for forks early, and waits itself:
 
@@ -19,11 +19,12 @@ import contextlib
 import grp
 import os
 import pwd
-import re
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable
 from typing import Final
 
+from sansnet_cli.process.inherited import close_named
 from sansnet_core.errors import SansnetError
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.linux import files, syscalls
@@ -35,8 +36,6 @@ __all__ = [
     "Identity",
     "IdentityError",
     "PidFile",
-    "close_inherited",
-    "named_descriptors",
     "run_in_background",
     "system_root",
     "unwritable",
@@ -44,7 +43,6 @@ __all__ = [
 
 _STREAMS: Final = (0, 1, 2)
 _NOBODY: Final = 65534
-_DESCRIPTOR: Final = re.compile(r"(?:/proc/self|/dev)/fd/(\d+)")
 
 _READY_TIMEOUT: Final = 60
 """Seconds within which everything must work. Usually less than one is enough; tens of thousands of ports take some."""
@@ -55,12 +53,16 @@ _END_TIMEOUT: Final = 5.0
 class PidFile:
     """A file for a process id. It is opened now, because a later user may lack the permission.
 
+    It does not belong to that user, who could write the id of any process there for root to end.
+
     Raises:
         OSError: it cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = open_output(path)
+        self._fd = open_output(path, is_for_new_user=False)
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):  # the caller may wait for the end of a pipe
+            close_named(path)
 
     def write(self, pid: int) -> None:
         """Write a process id, and close the file."""
@@ -139,22 +141,6 @@ def _release_caller(writer: int, null: int) -> None:
     os.close(null)
     os.write(writer, b"+")
     os.close(writer)
-
-
-def close_inherited(kept: Iterable[int]) -> None:
-    """Close all descriptors, except for the standard streams and `kept`."""
-    keep = {*_STREAMS, *kept}
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in keep:
-            with contextlib.suppress(OSError):  # the descriptor of the list itself
-                os.close(int(name))
-
-
-def named_descriptors(*paths: str | None) -> Iterator[int]:
-    """The descriptors of this process that paths name, as /proc/self/fd/5 does."""
-    for path in paths:
-        if path is not None and (match := _DESCRIPTOR.fullmatch(path)):
-            yield int(match[1])
 
 
 class IdentityError(SansnetError, ValueError):

@@ -37,8 +37,7 @@ def serve(arguments: Sequence[str]) -> int:
     passed = None if options.fd is None else adopt(options.fd)
     with passed or nullcontext():
         work = functools.partial(_serve, options, passed)
-        needed = () if passed is None else (passed.fileno(),)
-        return background.start(work, background=options.background, pid_file=options.pid_file, needed=needed)
+        return background.start(work, background=options.background, pid_file=options.pid_file)
 
 
 def _serve(options: ServeOptions, passed: socket.socket | None, on_ready: Callable[[], None]) -> None:

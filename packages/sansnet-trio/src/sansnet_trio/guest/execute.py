@@ -67,7 +67,9 @@ def execute(started: Program) -> NoReturn:
     try:
         if not program:
             raise FileNotFoundError
-        os.execvpe(program, list(command), os.environ if env is None else env)
+        if env is None:  # with entries that os.environ does not have: without a "=", or twice
+            os.execvp(program, list(command))
+        os.execvpe(program, list(command), env)
     except OSError as error:
         if not is_found(program, env):
             shown = program if program.isprintable() and program else repr(program)

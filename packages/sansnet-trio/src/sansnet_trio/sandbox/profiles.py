@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import mmap
+import os
 import socket as s
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -38,10 +39,17 @@ _NO_FLAG: Final = 0
 _NOT_EXECUTABLE: Final = Argument(2, (_NO_FLAG,), mmap.PROT_EXEC)
 _MAP_TYPE: Final = mmap.MAP_SHARED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SOCKET_KIND: Final = 0xF  # without SOCK_CLOEXEC and SOCK_NONBLOCK
+_NOTIFICATIONS: Final = os.O_EXCL  # O_NOTIFICATION_PIPE (linux/watch_queue.h)
 _AT_EMPTY_PATH: Final = 0x1000
 _SOL_NETLINK: Final = 270
 _SHARING: Final = 0x7E03EF00  # linux/sched.h: CLONE_NEW*, CLONE_VM, CLONE_THREAD and all others that share or trace
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_DUMPABLE: Final = 4
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_SET_MODE_FILTER: Final = 1  # linux/seccomp.h
+_GET_ACTION_AVAIL: Final = 2
 _INTERNET: Final = Argument(0, (s.AF_INET, s.AF_INET6))
 _STREAM: Final = Argument(1, (s.SOCK_STREAM,), _SOCKET_KIND), Argument(2, (0, s.IPPROTO_TCP))
 _DATAGRAM: Final = (
@@ -129,9 +137,10 @@ _DESCRIPTORS: Final = Group(
             "fcntl",
             Argument(
                 1,
-                (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL),
+                (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
             ),
         ),
+        *when("fcntl", Argument(1, (fcntl.F_SETFL,)), Argument(2, (_NO_FLAG,), os.O_ASYNC)),  # O_ASYNC sends signals
         *when("ioctl", Argument(1, (_FIONBIO, _FIOCLEX, _TCGETS))),
     ),
 )
@@ -160,12 +169,14 @@ _NETWORK: Final = Group(
     ),
 )
 _CHILDREN: Final = Group("the ends of children", allow("waitid", "wait4"))
-_SERVING: Final = (_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
+_OWN_CHILDREN: Final = Group(
+    "the ends of children, and signals to them, by descriptors; it cannot open those of other processes",
+    allow("waitid", "wait4", "pidfd_send_signal"),
+)
+_SERVING: Final = (_OWN_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, _NETWORK, _FILES)
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        # It takes descriptors of processes that are open; others cannot be opened
-        *allow("pidfd_send_signal"),
         *when("ioctl", Argument(1, (_TIOCGPGRP,))),
         *allow("getpgid"),
     ),
@@ -178,7 +189,8 @@ _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.OLD_CONTROL: allow("newfstatat"),
     Feature.FORWARDS: (
         *allow("listen", "accept4", "accept"),
-        *allow("pipe2", "splice"),  # from loopback to loopback
+        *when("pipe2", Argument(1, (_NO_FLAG,), _NOTIFICATIONS)),
+        *allow("splice"),  # from loopback to loopback
         *when("fcntl", Argument(1, (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ))),
     ),
     Feature.PROMPT: when("ioctl", Argument(1, (_TIOCGPGRP, _TCFLSH, _FIONREAD))),
@@ -211,7 +223,7 @@ def main(features: Collection[Feature] = ()) -> Profile:
         groups=(*_SERVING, *(Group(each.value, _OF_FEATURES[each]) for each in Feature if each in features)),
         refused=_REFUSED,
         files=None if Feature.OLD_CONTROL in features else {},  # with Landlock, it could not look at its clients
-        signals=Feature.CHILD in features,
+        signals=True,  # its helpers are not confined with it
         connects=True,
     )
 
@@ -221,7 +233,9 @@ def main(features: Collection[Feature] = ()) -> Profile:
 _ISOLATION: Final = Group(
     "entering namespaces, and giving up privileges, as a process begins",
     (
-        *allow("setns", "setsid", "chdir", "capget", "capset", "close_range", "dup2", "dup3", "prctl", "seccomp"),
+        *allow("setns", "setsid", "chdir", "capget", "capset", "close_range", "dup2", "dup3"),
+        *when("prctl", Argument(0, (_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT))),
+        *when("seccomp", Argument(0, (_SET_MODE_FILTER, _GET_ACTION_AVAIL))),
         *allow("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "set_robust_list"),
     ),
 )
@@ -229,7 +243,7 @@ _NETLINK: Final = Group(
     "addresses and routes, by netlink, and numbers of interfaces",
     (
         *when("socket", Argument(0, (s.AF_NETLINK,)), Argument(2, (s.NETLINK_ROUTE,))),
-        *when("socket", Argument(0, (s.AF_UNIX, s.AF_INET)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND)),
+        *when("socket", Argument(0, (s.AF_INET,)), Argument(1, (s.SOCK_DGRAM,), _SOCKET_KIND), Argument(2, (0,))),
         *allow("bind"),
         *when("setsockopt", *_option(s.SOL_SOCKET, _SOCKET)),
         *when("setsockopt", Argument(1, (_SOL_NETLINK,))),

@@ -270,7 +270,6 @@ class Attempts(Generic[Flow]):
             raise UsageError("stream_received: this stream's budget was 0; read nothing before a ResumeStream order")
         self._send(socket, handshake.receive(data))
         if handshake.done:
-            self._shaking = False
             if handshake.errno:
                 self._fail(socket, handshake.errno)
             else:

@@ -135,7 +135,7 @@ class TcpFlow:
         host: Endpoint,
         *,
         inbound: bool = False,
-        undecided: bool = False,
+        undecided: bool,
     ) -> None:
         context = shared.context
         self.shared = shared

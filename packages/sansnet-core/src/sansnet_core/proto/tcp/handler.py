@@ -131,7 +131,7 @@ class Tcp:
         return True
 
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
-        """Answer a segment that belongs to no connection (RFC 9293, 3.10.7.1)."""
+        """Answer a segment that belongs to no connection, and is no SYN that could open one (RFC 9293, 3.10.7.1)."""
         if not self.context.address_map.is_node(ip.destination):
             return  # a group (RFC 9293, 3.9.2.3), or another address that is no source (RFC 4291, 2.5 and 2.7)
         headers = FlowHeaders(
@@ -143,7 +143,7 @@ class Tcp:
         if tcp.flags & ACK:
             headers.tcp(tcp.acknowledgment, 0, RST, 0, b"", b"", 0)
         else:
-            length = tcp.end - tcp.start + bool(tcp.flags & SYN) + bool(tcp.flags & FIN)
+            length = tcp.end - tcp.start + bool(tcp.flags & FIN)
             headers.tcp(0, add(tcp.sequence, length), RST | ACK, 0, b"", b"", 0)
 
     # facts from the host's sockets; facts about closed sockets are ignored, since the driver may be late

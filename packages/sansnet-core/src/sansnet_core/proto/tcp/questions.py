@@ -85,9 +85,9 @@ class Questions:
     def __contains__(self, flow: TcpFlow) -> bool:
         return flow in self._undecided[flow.inbound]
 
-    def remove(self, flow: TcpFlow) -> bool:
-        """A connection waits no more; whether it did."""
-        return self._undecided[flow.inbound].pop(flow, None) is not None
+    def remove(self, flow: TcpFlow) -> None:
+        """A connection waits no more, if it did."""
+        self._undecided[flow.inbound].pop(flow, None)
 
     def forget(self, flow: TcpFlow) -> None:
         """A connection that may be in a wrong state is given up."""
@@ -123,8 +123,7 @@ class Questions:
 
     def remember(self, flow: TcpFlow) -> None:
         """Keep the refusal of a connection of the guest that has waited: it may repeat its SYN."""
-        refusals = self._refusals
-        refusals.pop(flow.key, None)
+        refusals = self._refusals  # without one for the same ends: that would have refused the SYN
         if len(refusals) >= self._context.config.limits.undecided_flows:
             del refusals[next(iter(refusals))]
         until = self._context.now + KEPT_TIME
