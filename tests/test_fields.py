@@ -49,6 +49,11 @@ _Cases: TypeAlias = dict[str, tuple[dict[Any, Any], tuple[Any, ...]]]
 NO_ADDRESSES: Final = ("no address", "10.0.2.256", "", b"abc", bytes(5), 3, -1, 3.5, True, object())
 NO_PORTS: Final = (-1, 65536, 70000, True, "80", None, b"80", 80.0)
 
+PORTS: Final[tuple[dict[Any, Any], tuple[Any, ...]]] = (
+    {(): (), (5353, 1): (5353, 1)},
+    (*((port,) for port in (0, *NO_PORTS)), "53", 53),
+)
+
 ADDRESSES4: Final = {"10.0.2.15": b"\n\0\2\x0f", b"\n\0\2\x0f": b"\n\0\2\x0f", IPv4Address("10.0.2.15"): b"\n\0\2\x0f"}
 ADDRESSES6: Final = {
     "fe80::1": b"\xfe\x80" + bytes(13) + b"\1",
@@ -177,6 +182,8 @@ OWN: Final[_Cases] = {
         {(80,): ((80, 80),), ((1, 65535),): ((1, 65535),)},
         (*((port,) for port in NO_PORTS), ((2, 1),), ((0, 1),), 80),
     ),
+    "NetworkConfig.reserved_udp_ports": PORTS,
+    "HostInfo.reserved_ports": PORTS,
 }
 """Fields with a type of their own -> values with what is kept, and values that they refuse."""
 
@@ -186,11 +193,12 @@ _INNOCENT: Final = {
     "NetworkConfig.learn_addresses",
     "NetworkOptions.copy_addresses",
     "NetworkOptions.map_gateway",
+    "NetworkOptions.keep_udp_ports",
     "CommandOptions.ports",
     "Case.to",
     "PolicyCommand.target",
 }
-"""Switches about addresses, a record, and text that may be a name."""
+"""Switches about addresses and ports, a record, and text that may be a name."""
 
 
 def records() -> Iterator[type[Record]]:

@@ -100,10 +100,25 @@ def test_pastas_command_begins_at_the_first_word_that_is_no_option() -> None:
         ("--trace", {"verbose": True, "notices": True, "trace": True}),
         ("-f --stats 2", {"stats": 2}),
         ("-c /run/c", {"notices": True, "control": "/run/c"}),
+        ("--memory 64M --keep-udp-ports", {"memory": 64 << 20, "keep_udp_ports": True}),
+        ("--allow-unsealed", {"allow_unsealed": True}),
     ],
 )
 def test_an_option_changes_what_it_names(words: str, expected: dict[str, Any]) -> None:
     assert read("passt", words.split()).options == replace(PASST, **expected)
+
+
+def test_limits_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANSNET_MEMORY", "32M")
+    monkeypatch.setenv("SANSNET_ALLOW_UNSEALED", "1")
+    assert read("passt", []).options == replace(PASST, memory=32 << 20, allow_unsealed=True)
+    assert read("passt", ["--memory", "1G"]).options.memory == 1 << 30
+    monkeypatch.setenv("SANSNET_ALLOW_UNSEALED", "0")
+    monkeypatch.setenv("SANSNET_MEMORY", "much")
+    with pytest.raises(Misuse, match="SANSNET_MEMORY 'much' is not a size like 64M or 1G"):
+        read("passt", [])
+    monkeypatch.setenv("SANSNET_MEMORY", "")
+    assert read("passt", []).options == PASST
 
 
 @pytest.mark.parametrize(
@@ -234,6 +249,8 @@ def test_what_only_asks_is_answered_whatever_follows(word: str, what: str) -> No
         ("passt", "-F 2", "--fd '2' is not the number of a possible descriptor"),
         ("passt", "-F 3 -s x", "--socket and --fd exclude each other"),
         ("pasta", "-F 3", "--fd is an option of passt; leave it out"),
+        ("passt", "--memory 1M", "--memory '1M' is too little for a network; give 8M or more"),
+        ("pasta", "--allow-unsealed", "--allow-unsealed is an option of passt; leave it out"),
         ("passt", "-D= ", "--dns '=' is not an IPv4 or IPv6 address"),
     ],
 )

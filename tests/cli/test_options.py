@@ -115,6 +115,9 @@ def test_options_after_the_command_are_the_commands() -> None:
         (["--freebind", "--no-splice"], {"ports": PortOptions(freebind=True, splice=False)}),
         (["--host-lo-to-ns-lo"], {"ports": PortOptions(to_loopback=True)}),
         (["--no-tcp", "--no-udp", "--no-icmp"], {"tcp": False, "udp": False, "icmp": False}),
+        (["--memory", "64M", "--keep-udp-ports"], {"memory": 64 << 20, "keep_udp_ports": True}),
+        (["--memory", "16777216"], {"memory": 16 << 20}),
+        (["--memory", "2GiB"], {"memory": 2 << 30}),
         (["--udp-filtering", "endpoint-independent"], {}),
         (["--udp-filtering", "address-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_DEPENDENT}),
         (["--udp-filtering=address-and-port-dependent"], {"udp_filtering": UdpFiltering.ADDRESS_AND_PORT_DEPENDENT}),
@@ -132,6 +135,8 @@ def test_each_option_is_understood(arguments: list[str], expected: dict[str, obj
     ("arguments", "words"),
     [
         (["-4", "-6"], ["-4", "-6"]),
+        (["--memory", "64"], ["--memory", "'64'", "8M or more"]),
+        (["--memory", "much"], ["--memory", "'much'", "64M or 1G"]),
         (["-a", "10.0.0.1/24", "-n", "24"], ["-n", "-a"]),
         (["-a", "10.0.0.1", "-a", "10.0.0.2"], ["-a", "IPv4"]),
         (["-g", "fe80::1", "-g", "fe80::2"], ["-g", "IPv6"]),
@@ -250,6 +255,7 @@ def test_help_and_version_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> No
             ["-s", "x", "-H", "a", "--fqdn", "a.example", "-a", "10.0.0.1", "--no-icmp"],
             ServeOptions(socket="x", hostname="a", fqdn="a.example", own=((FOUR, None),), icmp=False),
         ),
+        (["-s", "x", "--allow-unsealed"], ServeOptions(socket="x", allow_unsealed=True)),
     ],
 )
 def test_what_serves_a_machine(arguments: list[str], expected: ServeOptions) -> None:
@@ -331,6 +337,7 @@ def test_what_does_not_attach(arguments: list[str], words: str) -> None:
             QemuOptions(vhost_user=False, mtu=65535, verbose=True, notices=True),
         ),
         (["--link", "vhost-user", "--qemu", "./q"], QemuOptions(vhost_user=True, program="./q")),
+        (["--allow-unsealed"], QemuOptions(vhost_user=True, allow_unsealed=True)),
     ],
 )
 def test_what_runs_a_machine(arguments: list[str], expected: QemuOptions, monkeypatch: pytest.MonkeyPatch) -> None:

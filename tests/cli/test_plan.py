@@ -11,7 +11,7 @@ from sansnet_cli.compat.request import read
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.run.parser import parse as parse_run
 from sansnet_cli.serve.parser import parse as parse_serve
-from sansnet_core import Ipv4Config, Ipv6Config, NetworkConfig, UdpFiltering
+from sansnet_core import Ipv4Config, Ipv6Config, Limits, NetworkConfig, UdpFiltering
 from sansnet_core.address_map import AddressMap
 from sansnet_core.addresses import Endpoint, parse, with_zone
 from sansnet_core.records import replace
@@ -626,3 +626,17 @@ def test_a_stand_in_that_no_server_needs_any_more_is_still_ours() -> None:
     address_map = AddressMap(setup.config)
     assert (address_map.to_host(stand_in, 53), address_map.to_host(server, 53)) == (now, now)
     assert (address_map.to_host(stand_in, 80), address_map.to_host(server, 80)) == (None, Endpoint(server, 80))
+
+
+def test_the_memory_of_a_guest_is_what_the_option_or_the_host_says() -> None:
+    little = replace(HOST, memory=64 << 20)
+    assert plan()[1].config.limits == Limits()
+    assert plan(host=little)[1].config.limits == Limits().within(64 << 20)
+    assert plan("--memory", "16MiB", host=little)[1].config.limits == Limits().within(16 << 20)
+    assert plan("--memory", "1G", host=little)[1].config.limits == Limits()
+
+
+def test_ports_of_services_of_the_host_stay_free() -> None:
+    host = replace(HOST, reserved_ports=(40000, 40001))
+    assert {5353, 51820, 40000, 40001} <= set(plan(host=host)[1].config.reserved_udp_ports)
+    assert plan("--keep-udp-ports", host=host)[1].config.reserved_udp_ports == ()

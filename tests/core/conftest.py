@@ -1,4 +1,4 @@
-"""In all tests of the core, every order, notice, report and dropped packet has fields of the declared types."""
+"""In all tests of the core, orders, notices, reports and dropped packets have fields of the declared types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from sansnet_core import Network
+from sansnet_core import Endpoint, Network, Reason, SendStream
 from sansnet_core.context import Context
 from sansnet_core.dropped import Dropped
 
@@ -37,6 +37,9 @@ def assert_declared(record: object) -> None:
     for name, kinds in fields.items():
         value = getattr(record, name)
         assert isinstance(value, kinds), f"{kind.__name__}.{name} is {value!r}"
+        if isinstance(value, Endpoint):
+            assert isinstance(value.address, bytes), f"{kind.__name__}.{name} is {value!r}"
+    assert not isinstance(record, SendStream) or record.data, "there is something to send"
 
 
 def _checked(method: Callable[..., Iterable[object]]) -> Callable[..., Iterable[object]]:
@@ -57,6 +60,8 @@ def records_are_as_declared() -> Generator[None]:
     @wraps(drop_packet)
     def checked_drop(self: Context, *dropped: Any) -> None:
         assert_declared(Dropped(*dropped[1:]))
+        assert isinstance(dropped[0], Reason)
+        assert dropped[1] is not None, "there is a packet"
         drop_packet(self, *dropped)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -58,7 +58,7 @@ def test_the_package_loads_nothing_until_a_name_is_used() -> None:
         "if name.startswith('sansnet_core.')), 'inspect' in sys.modules, 'typing' in sys.modules)"
     )
     names = (
-        *("_version", "addresses", "config", "errors", "fields"),
+        *("_version", "addresses", "config", "errors", "fields", "known_ports"),
         *("policy", "policy.names", "policy.policy", "policy.rule", "records"),
     )
     assert _fresh(code).split() == [*(f"sansnet_core.{name}" for name in names), "False", "True"]

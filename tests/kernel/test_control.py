@@ -117,7 +117,7 @@ def test_a_path_that_cannot_be_had_lets_no_command_begin(lab: Lab, path: Path) -
 
 def test_forwards_of_machines_outlive_each(lab: Lab, path: Path) -> None:
     with serving(lab, "-c", str(path)) as server:
-        assert asked(lab, path, "counters") == {"guest": False}
+        assert asked(lab, path, "counters")["guest"] is False
         asked(lab, path, "add", "-t", f"{OUTSIDE}:{PORT}")
         assert "machine" in ctl(lab, path, "add", "-T", "80").stderr
         for _ in range(2):
@@ -130,5 +130,5 @@ def test_forwards_of_machines_outlive_each(lab: Lab, path: Path) -> None:
                 counters = asked(lab, path, "counters")
                 assert counters["guest"]
                 assert counters["driver"]["frames_received"] > 0
-            assert eventually(lambda: asked(lab, path, "counters") == {"guest": False})
+            assert eventually(lambda: asked(lab, path, "counters")["guest"] is False)
         assert server.end() == 0

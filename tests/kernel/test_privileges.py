@@ -49,6 +49,7 @@ class Privileges(NamedTuple):
     no_new: bool
     sets: Sets
     hidden: bool
+    filtered: bool
 
 
 def privileges(pid: int) -> Privileges:
@@ -58,7 +59,7 @@ def privileges(pid: int) -> Privileges:
     # The files of a process that may not be traced belong to root, or to the root of its user namespace. For processes
     # of root itself that shows nothing; but only processes with CAP_SYS_PTRACE may read their environment.
     hidden = os.stat(f"/proc/{pid}/mem").st_uid != user if user else not readable(pid)
-    return Privileges(fields["NoNewPrivs"].strip() == "1", sets, hidden)
+    return Privileges(fields["NoNewPrivs"].strip() == "1", sets, hidden, fields["Seccomp"].strip() == "2")
 
 
 def readable(pid: int) -> bool:
@@ -71,7 +72,8 @@ def renounced(kept: int = NONE, *, bounded: bool = True) -> Callable[[Privileges
     """Whether nothing is left but some capabilities; an ordinary user cannot change the bounding set."""
 
     def check(found: Privileges) -> bool:
-        return found == Privileges(True, Sets(0, kept, kept, 0 if bounded else found.sets.bounding, 0), hidden=True)
+        sets = Sets(0, kept, kept, 0 if bounded else found.sets.bounding, 0)
+        return found == Privileges(True, sets, hidden=True, filtered=True)
 
     return check
 
@@ -246,7 +248,7 @@ def test_passt(caller: Caller, user: int | None, control: bool) -> None:
     done = caller.call("passt", "-q", *words, "-s", str(place / "socket"), "-P", str(place / "pid"), user=user)
     assert (done.status, done.errors) == (0, "")
     with ended(place / "pid") as daemon:
-        assert renounced(bounded=user is None or not control)(privileges(daemon)), privileges(daemon)
+        check(daemon, renounced(bounded=user is None or not control))
         check(broker(daemon), renounced(bounded=user is None or not control))
 
 
@@ -258,10 +260,10 @@ def test_pasta_of_a_process(caller: Caller, user: int | None) -> None:
         assert (done.status, done.errors) == (0, "")
         with ended(pid_file) as daemon:
             kept = LOW_PORTS if user is None else NONE  # its ports follow who listens
-            assert renounced(kept, bounded=user is None)(privileges(daemon)), privileges(daemon)
+            check(daemon, renounced(kept, bounded=user is None))
             first, agent = helpers(daemon)
             check(first, resident)
-            assert renounced()(privileges(agent)), privileges(agent)
+            check(agent, renounced())
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])

@@ -32,9 +32,12 @@ class FrontEnd(Machine):
     Args:
         mtu: MTU of the link; None leaves it to the front-end, or to the default.
         sealed: whether the memory's file cannot shrink.
+        allow_unsealed: see `VhostUserLink`.
     """
 
-    def __init__(self, *, mtu: int | None = None, sealed: bool = True, size: int = 8) -> None:
+    def __init__(
+        self, *, mtu: int | None = None, sealed: bool = True, size: int = 8, allow_unsealed: bool = False
+    ) -> None:
         self.file = os.memfd_create("memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.file, LOW.size + HIGH.size)
         if sealed:
@@ -47,7 +50,7 @@ class FrontEnd(Machine):
         self.files = {40: self.file, 41: self.file, 70: self.log_file} | self.events
         super().__init__(size=size)
         self.socket, end = socket.socketpair()
-        self.link = VhostUserLink(end, mtu=mtu)
+        self.link = VhostUserLink(end, mtu=mtu, allow_unsealed=allow_unsealed)
         self.backend = self.link._backend
 
     def view(self, region: Region) -> memoryview:

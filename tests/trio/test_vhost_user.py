@@ -6,7 +6,7 @@ import platform
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from struct import pack
 
@@ -387,14 +387,46 @@ def test_memory_that_could_be_taken_away_cannot_be_any_more(caplog: pytest.LogCa
     assert not caplog.text
 
 
-def test_memory_on_a_disk_has_no_seals_which_is_worth_a_warning(
-    machine: FrontEnd, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@contextmanager
+def unsealable(directory: Path, kind: str) -> Iterator[int]:
+    """A file of the size of `LOW` that takes no seal."""
+    if kind == "disk":
+        fd = os.open(directory / "memory", os.O_RDWR | os.O_CREAT)
+    else:  # it has F_SEAL_SEAL
+        fd = os.memfd_create("memory", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(fd, LOW.size)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("kind", ["disk", "memfd"])
+def test_memory_that_takes_no_seal_is_refused(
+    machine: FrontEnd, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    with (tmp_path / "memory").open("wb+") as file:
-        file.truncate(LOW.size)
-        machine.request(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~file.fileno()])
-    assert "without a seal against shrinking" in caplog.text
+    with unsealable(tmp_path, kind) as fd:
+        machine.send_message(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~fd])
+        assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
+    assert caplog.messages == [
+        "vhost-user: cannot map the guest's memory: the file has no seal against shrinking, so QEMU could cut it short "
+        "while it is in use; give QEMU a memory-backend-memfd, or allow_unsealed=True"
+    ]
     assert {record.name for record in caplog.records} == {"sansnet"}, "the command says what this logger has"
+
+
+@pytest.mark.parametrize("kind", ["disk", "memfd"])
+def test_a_log_that_takes_no_seal_is_refused(machine: FrontEnd, tmp_path: Path, kind: str) -> None:
+    machine.negotiate(features.OFFERED)
+    with unsealable(tmp_path, kind) as fd:
+        machine.send_message(Request.SET_LOG_BASE, pack("<QQ", LOW.size, 0), [~fd])
+        assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
+
+
+def test_memory_without_a_seal_is_taken_if_that_is_allowed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with unsealable(tmp_path, "disk") as fd, closing(FrontEnd(allow_unsealed=True)) as machine:
+        machine.request(Request.SET_MEM_TABLE, emit_regions((LOW,)), [~fd])
+    assert "without a seal against shrinking; if QEMU cuts it short" in caplog.text
 
 
 def test_a_kick_that_the_front_end_takes_back(machine: FrontEnd) -> None:

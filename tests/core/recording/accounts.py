@@ -22,6 +22,7 @@ def accounts(network: Network) -> dict[str, Any]:
         "tcp further": shared.further,
         "tcp held": shared.memory.held,
         "tcp beyond": shared.memory.beyond,
+        "tcp pieces": list(shared.memory._holders),
         "tcp waiting": list(shared.memory.waiting),
         "tcp questions": questions.undecided(),
         "udp flows": list(udp._table.flows),

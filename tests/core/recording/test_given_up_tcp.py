@@ -90,7 +90,10 @@ def test_the_guest_learns_that_a_connection_which_is_not_open_failed() -> None:
     bench.take()
     give_up(bench, flow)
     assert bench.take()[0] == CloseSocket(SocketId(1), True, ECONNABORTED)
-    assert [type(notice) for notice in bench.notices[1:]] == [FlowRefused, FlowClosed]
+    refused, closed = bench.notices[1:]
+    assert isinstance(refused, FlowRefused)
+    assert isinstance(closed, FlowClosed)
+    assert (refused.errno, refused.reason, closed.errno) == (ECONNABORTED, Reason.FAILED, ECONNABORTED)
     assert_nothing_left(bench)
     guest.syn()
     assert len(flows(bench)) == 1
@@ -101,6 +104,9 @@ def test_a_question_is_withdrawn() -> None:
     question = bench.one(DecideFlow)
     give_up(bench, flow)
     assert bench.take() == [CloseSocket(question.socket, True, ECONNABORTED)]
+    (refused,) = bench.notices
+    assert isinstance(refused, FlowRefused)
+    assert (refused.errno, refused.reason) == (ECONNABORTED, Reason.FAILED)
     assert_nothing_left(bench)
 
 
@@ -183,6 +189,20 @@ def without_cause(order: object) -> object:
     return CloseSocket(order.socket) if isinstance(order, CloseSocket) else order
 
 
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("part", ["output", "sender", "receiver"])
+def test_a_connection_whose_parts_are_broken_is_given_up_too(part: str, gone: bool) -> None:
+    bench, _, flow = begun()
+    setattr(flow, part, None)
+    if gone:
+        flow.lifecycle = ("GONE", "GONE", *flow.lifecycle[2:])
+    inside: Any = bench.network
+    assert inside._tcp.abandon(flow) is not None
+    inside._tcp.recount()
+    assert flows(bench) == []
+    assert CloseSocket(SocketId(1)) in [without_cause(order) for order in bench.network.take_orders()]
+
+
 def test_an_outsiders_connection_is_given_up_too() -> None:
     bench = Direct()
     socket = bench.network.stream_accepted(OUTSIDER, None, 80, bench.now)
@@ -232,9 +252,9 @@ def test_the_sums_are_right_without_mistakes_too() -> None:
     bench, guest, _ = begun()
     for port in (40001, 40002, 40003):
         TcpGuest(bench, PUBLIC, source_port=port).syn()
-    for _ in range(2):
+    for _ in range(3):
         assert bench.network.stream_accepted(OUTSIDER, None, 80 + len(flows(bench)), bench.now) is not None
-    assert accounts(bench.network)["tcp pending"] == [3, 2]
+    assert accounts(bench.network)["tcp pending"] == [3, 3]
     bench.network.stream_failed(SocketId(2), ECONNABORTED, None, bench.now)
     bench.network.stream_failed(SocketId(5), ECONNABORTED, None, bench.now)
     bench.network.stream_connected(SocketId(3), bench.now)
@@ -242,7 +262,8 @@ def test_the_sums_are_right_without_mistakes_too() -> None:
     bench.collect()
     guest.seen += 1
     guest.fin()
-    assert accounts(bench.network)["tcp pending"] == [2, 1]
+    assert accounts(bench.network)["tcp pending"] == [2, 2]
+    assert accounts(bench.network)["tcp inbound"] == 2
     assert wrong_accounts(bench.network) == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from errno import EACCES
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -249,6 +250,18 @@ def test_at_a_real_address_a_name_that_no_rule_allows_may_not_be_named() -> None
     assert_ended(bench, guest, NAME)
 
 
+def test_at_a_real_address_a_name_that_leads_elsewhere_may_not_be_named() -> None:
+    first, second = (
+        Rule(action=Action.ALLOW, names=(name,), to=Endpoint(to, 80))
+        for name, to in ((NAME, PUBLIC), (OTHER, PUBLIC_B))
+    )
+    bench, guest, _ = established(first, second, destination=PUBLIC, real={PUBLIC: [NAME, OTHER]})
+    guest.data(request(NAME))
+    assert sent(bench) == request(NAME)
+    guest.data(request(OTHER))
+    assert bench.take() == [CloseSocket(SocketId(1), abort=True, errno=EACCES)]
+
+
 # rules that refuse names
 
 
@@ -289,6 +302,37 @@ def test_a_window_that_is_full_of_held_bytes_ends_the_connection() -> None:
     for _ in range(2):
         guest.data(b"y" * 1000)
     assert bench.network.flows() == []
+
+
+def test_what_is_no_name_is_not_told_as_one() -> None:
+    """A connection to an address without a name, which ends because its window is full."""
+    rule = replace(RULE, names=(), destinations=(PUBLIC_B,), check=Check.HTTP)
+    bench, guest, _ = established(rule, destination=PUBLIC_B, limits=Limits(tcp_window=3000))
+    for _ in range(4):
+        guest.data(b"y" * 1000)
+    closed = bench.notices[-1]
+    assert isinstance(closed, FlowClosed)
+    assert (closed.reason, closed.name) == (Reason.NAME_REFUSED, None)
+
+
+def test_a_name_is_judged_again_however_often_others_were_named_since() -> None:
+    bench, guest, _ = established(replace(DENY, names=("other.example.com",)), ALL, destination=PUBLIC_B)
+    guest.data(request(EVIL))
+    for _ in range(20):
+        guest.data(request("good.example.com"))
+    bench.take()
+    bench.network.reconfigure(replace(bench.config, rules=(DENY, ALL)), bench.now)
+    bench.collect()
+    assert bench.take() == [CloseSocket(SocketId(1), abort=True, errno=EACCES)]
+
+
+def test_the_names_of_a_connection_are_bounded_in_number() -> None:
+    bench, guest, _ = established(DENY, ALL, destination=PUBLIC_B)
+    for number in range(40):
+        guest.data(request(f"host{number}.example.com"))
+    inside: Any = bench.network
+    (flow,) = inside._tcp._flows.values()
+    assert list(flow.gate._names.seen) == [f"host{number}.example.com" for number in range(24, 40)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 100, 1460])

@@ -7,8 +7,9 @@ from errno import ECONNRESET
 import pytest
 
 from sansnet_core import CloseSocket, FlowClosed, Limits, OpenStream, Reason, SendStream, ShutdownStream
-from sansnet_core.testing import GuestConnection, HostScript, HostStream, ManualConnection, Pair, make_config
+from sansnet_core.testing import OUTSIDER, GuestConnection, HostScript, HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
+from tests.core.recording.accounts import wrong_accounts
 
 
 def _finish(pair: Pair, connection: GuestConnection, stream: HostStream) -> None:
@@ -193,6 +194,21 @@ def test_only_a_syn_beyond_the_last_number_ends_the_lingering(distance: int, ope
     ManualConnection(pair, port=peer.port, sequence=peer.sequence + 1 + distance).syn()
 
     assert len([order for order in pair.host.orders if isinstance(order, OpenStream)]) == 1 + opens
+
+
+def test_an_outsider_that_connects_again_ends_the_lingering() -> None:
+    pair = Pair()
+    connection, stream = pair.accepted()
+    pair.host.end(stream)
+    pair.settle()
+    connection.shutdown()
+    pair.settle()
+    assert pair.tcp_flows == 1
+    assert pair.host.accept(OUTSIDER, 80, pair.now) is not None
+    pair.settle()
+
+    assert pair.tcp_flows == 1
+    assert wrong_accounts(pair.network) == []
 
 
 def test_a_new_syn_ends_the_lingering() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from sansnet_core import CloseSocket, Endpoint, FlowOpened, LinkConfig, OpenStream, SocketId
+from sansnet_core import CloseSocket, Endpoint, FlowOpened, LinkConfig, OpenStream, Reason, SocketId
 from sansnet_core.testing import SERVER, SERVER6, GuestTcpOptions, HostScript, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
 
@@ -253,6 +253,18 @@ def test_a_segment_while_the_host_connects_changes_nothing(flags: int) -> None:
     assert {(answer.flags, answer.acknowledgment) for answer in peer.take()} == {(SYN | ACK, 1001)}
     assert not pair.host.stream.received
     assert not pair.host.stream.shutdown_ordered
+
+
+@pytest.mark.parametrize("flags", [0, PSH, FIN])
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_segment_without_ack_changes_nothing_before_the_handshake_is_complete(flags: int, answered: bool) -> None:
+    pair = Pair(script=HostScript(connect_delay=0.0 if answered else 1.0))
+    peer = ManualConnection(pair)
+    peer.syn()
+    peer.sequence = 1001
+    assert peer.send(flags, b"early") == []
+    assert pair.network.statistics().drops == {Reason.TCP_SEQUENCE: 1}
+    assert [report.state for report in pair.network.flows()] == ["SYN_ACK_SENT" if answered else "SYN_RECEIVED"]
 
 
 def test_data_in_the_syn_arrives_once_in_the_end() -> None:

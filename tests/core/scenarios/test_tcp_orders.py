@@ -1,4 +1,4 @@
-"""The orders for the host's sockets of connections: whence and for whom they connect, and when they are given up."""
+"""The orders for the host's sockets of connections: their source address, their ends, and when they are given up."""
 
 from __future__ import annotations
 

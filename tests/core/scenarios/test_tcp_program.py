@@ -282,6 +282,13 @@ def test_they_count_among_the_inbound_ones(limits: Limits) -> None:
     assert pair.host.connect(80, pair.now) == ENOBUFS
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_ports_are_those_that_linux_takes(seed: int) -> None:
+    pair = Pair(secret=bytes([seed]) * 32)
+    for _ in range(3):
+        assert 32768 <= connected(pair).remote.port < 61000
+
+
 def test_nothing_connects_if_tcp_is_off() -> None:
     pair = Pair(replace(make_config(), tcp=False))
     assert pair.host.connect(80, pair.now) == EPROTONOSUPPORT

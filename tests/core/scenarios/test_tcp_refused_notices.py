@@ -188,3 +188,15 @@ def test_an_outsider_without_a_verdict_in_time() -> None:
     expected = FlowRefused(6, Endpoint(GUEST, 80), OUTSIDER, OUTSIDER, EACCES, reason, True, 1004.0, None, "in")
     assert last(bench) == expected
     assert bench.take() == [CloseSocket(socket, True, EACCES)]
+
+
+@pytest.mark.parametrize("address", [None, GUEST])
+def test_an_outsider_where_tcp_is_switched_off(address: bytes | None) -> None:
+    bench, _ = named(ALLOW, tcp=False)
+    assert bench.network.stream_accepted(OUTSIDER, address, 80, bench.now) is None
+    bench.collect()
+    guest = Endpoint(address or bytes(4), 80)
+    assert bench.notices == [
+        FlowRefused(6, guest, OUTSIDER, OUTSIDER, 0, Reason.PROTOCOL_CLOSED, True, bench.now, None, None)
+    ]
+    assert bench.network.statistics().last_drops == {Reason.PROTOCOL_CLOSED: (Dropped(6, OUTSIDER, guest),)}

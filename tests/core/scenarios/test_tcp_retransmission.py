@@ -238,6 +238,18 @@ def test_absurd_sack_blocks_do_no_harm(block: tuple[int, int]) -> None:
     assert peer.accept(peer.take()) == b"more"
 
 
+def test_sack_of_a_repeated_segment_counts() -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(4380))
+    pair.settle()
+    first, second, third = peer.take()
+    received = ((second.sequence, third.sequence + 1460),)
+    peer.send(sequence=peer.sequence - 1, sack=received)
+    pair.wait(3.0)
+
+    assert {segment.sequence for segment in peer.take()} == {first.sequence}
+
+
 def test_sack_that_was_not_agreed_on_is_ignored() -> None:
     pair, peer = _opened(sack=False)
     pair.host.produce(pair.host.stream, bytes(4380))
@@ -353,6 +365,22 @@ def test_an_answer_of_the_host_carries_the_acknowledgment() -> None:
     answers = peer.data(b"ping")
 
     assert [(answer.payload, answer.acknowledgment) for answer in answers] == [(b"ping", peer.sequence)]
+
+
+def test_an_answer_carries_an_acknowledgment_that_is_due_at_once() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    peer.data(b"question")
+    peer.take()
+    again = peer.segment(ACK | PSH, b"question", sequence=peer.sequence - 8)
+    pair.network.receive_frames([pair.guest._ethernet(again.ip())], pair.now)
+    pair.network.stream_received(pair.host.stream.socket, b"answer", pair.now)
+    pair._outputs(pair.now)
+    pair.settle()
+
+    (segment,) = peer.take()
+    assert (segment.payload, segment.acknowledgment) == (b"answer", peer.sequence)
 
 
 def test_a_lost_fin_is_sent_again() -> None:

@@ -92,6 +92,8 @@ def test_each_connection_of_the_guest_is_judged_on_its_own() -> None:
     assert isinstance(order, OpenStream)
     assert (order.socket, order.remote.address) == (SocketId(4), Endpoint(PUBLIC_B, 1).address)
     assert [report.state for report in bench.network.flows()] == ["UNDECIDED", "SYN_RECEIVED", "UNDECIDED"]
+    bench.network.stream_connected(SocketId(4), bench.now)
+    assert bench.network.flows()[1].state == "SYN_ACK_SENT"
 
 
 def test_a_verdict_counts_while_the_name_is_resolved() -> None:

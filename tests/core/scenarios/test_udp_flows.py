@@ -281,3 +281,40 @@ def test_equal_datagrams_in_a_row_cost_one_frame() -> None:
     for frame in frames:
         pair.guest.receive(glue(frame), pair.now)
     assert [data[0] for _, _, _, data in pair.guest.datagrams] == list(range(100))
+
+
+def opened_port(pair: Pair, port: int) -> int:
+    """The port that the host's socket for a port of the guest is to be bound to."""
+    pair.guest.send(datagram(b"!", source_port=port))
+    pair.settle()
+    [found] = [order.local.port for order in pair.host.orders if isinstance(order, OpenDatagram)]
+    return found
+
+
+@pytest.mark.parametrize(("port", "bound"), [(5000, 5000), (5353, 0), (4789, 0), (51820, 0), (1194, 0)])
+def test_a_guest_takes_no_port_that_services_of_the_host_are_known_for(port: int, bound: int) -> None:
+    assert opened_port(Pair(), port) == bound
+
+
+def test_the_ports_that_a_guest_does_not_take_can_be_others() -> None:
+    assert opened_port(Pair(replace(make_config(), reserved_udp_ports=())), 5353) == 5353
+    assert opened_port(Pair(replace(make_config(), reserved_udp_ports=(5000,))), 5000) == 0
+
+
+def test_a_guest_keeps_such_a_port_if_it_is_forwarded() -> None:
+    pair = Pair()
+    socket = pair.host.forward(5353, pair.now, outgoing=(4,))
+    pair.guest.send(datagram(b"!", source_port=5353))
+    pair.settle()
+    assert [order.socket for order in pair.host.datagrams] == [socket]
+
+
+def test_the_answers_to_a_port_that_is_not_kept_reach_the_guest() -> None:
+    pair = Pair()
+    pair.guest.send(datagram(b"question", source_port=5353))
+    pair.settle()
+    [order] = pair.host.datagrams
+    pair.host.datagram(order.socket, order.remote, b"answer", pair.now)
+    pair.settle()
+    [(_, _, port, data)] = pair.guest.datagrams
+    assert (port, data) == (5353, b"answer")

@@ -32,6 +32,7 @@ _WORDS: Final = {
     "Forwards(freebind=True)": "--freebind",
     "ExistingNamespace(user=PATH)": "--userns",
     "use_vhost_user=False": "--link stream",
+    "allow_unsealed=True": "--allow-unsealed",
     "as command[0]": "by --qemu PROGRAM",
 }
 """Argument of the library -> option."""

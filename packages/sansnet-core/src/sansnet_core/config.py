@@ -22,7 +22,7 @@ from sansnet_core.addresses import (
     is_link_local,
     packed_interface,
 )
-from sansnet_core.errors import ConfigError, expect
+from sansnet_core.errors import ConfigError
 from sansnet_core.fields import (
     Address,
     Addresses,
@@ -38,6 +38,7 @@ from sansnet_core.fields import (
     optional,
     several,
 )
+from sansnet_core.known_ports import KNOWN_UDP_PORTS
 from sansnet_core.policy import Action, NameMode, ProxyConfig, Rule
 from sansnet_core.policy.policy import check_proxies
 from sansnet_core.records import Converted, Record, field, replace
@@ -47,6 +48,7 @@ __all__ = [
     "IPV4_MIN_MTU",
     "IPV6_MIN_MTU",
     "MAX_ADDRESSES",
+    "MIN_MEMORY",
     "Ipv4Config",
     "Ipv6Config",
     "Limits",
@@ -54,7 +56,6 @@ __all__ = [
     "NetworkConfig",
     "ResolverConfig",
     "UdpFiltering",
-    "check_change",
 ]
 
 GATEWAY_MAC: Final = bytes.fromhex("9a559a559a55")
@@ -67,6 +68,25 @@ IPV6_MIN_MTU: Final = 1280
 
 MAX_ADDRESSES: Final = 8
 """Most addresses of a name per family. With the longest name, an answer fits into 512 bytes (RFC 1035, 4.2.1)."""
+
+
+MIN_MEMORY: Final = 8 << 20
+"""Bytes that the network of a guest takes at least; see `Limits.within`."""
+_FULL_MEMORY: Final = 1 << 30
+"""Bytes that a network takes at most with the default limits, approximately."""
+_COUNTS: Final = (
+    "tcp_flows",
+    "tcp_inbound_flows",
+    "udp_flows",
+    "udp_inbound_flows",
+    "undecided_flows",
+    "echo_flows",
+    "names",
+    "name_questions",
+    "reassembly_datagrams",
+)
+"""The limits on objects of some kilobytes each. One TCP connection takes 4 KiB beside its data."""
+_MIN_COUNT: Final = 16
 
 
 class LinkConfig(Record):
@@ -239,6 +259,27 @@ class Limits(Record):
             if not value > 0:
                 raise ConfigError(f"{name}: must be more than 0")
 
+    def within(self, memory: int) -> Limits:
+        """These limits, lowered for a network that may take about `memory` bytes.
+
+        Half of the memory is for the data of TCP connections (`tcp_memory`), a quarter for the connections themselves,
+        and the rest for everything else. From 1 GiB on, the default limits stay as they are.
+
+        Args:
+            memory: in bytes; less than 8 MiB counts as 8 MiB.
+        """
+        memory = max(memory, MIN_MEMORY)
+        if memory >= _FULL_MEMORY:
+            return self
+        lowered: dict[str, int] = {}
+        for name in _COUNTS:
+            lowered[name] = max(self._defaults[name] * memory // _FULL_MEMORY, _MIN_COUNT)
+        lowered["tcp_pending"] = lowered["tcp_flows"] // 2
+        lowered["tcp_memory"] = memory // 2
+        lowered["tcp_window"] = lowered["tcp_send_buffer"] = memory // 16
+        lowered["name_cache"] = memory // 256
+        return replace(self, **{name: min(getattr(self, name), most) for name, most in lowered.items()})
+
 
 class UdpFiltering(Enum):
     """The sources that a UDP socket of the guest receives from, once the guest has sent from it (RFC 4787, 5)."""
@@ -339,6 +380,8 @@ class NetworkConfig(Record):
         resolver: our own resolver; None forwards the guest's questions to the name servers. It is needed if rules have
             names.
         proxies: the proxies of rules with `via`.
+        reserved_udp_ports: ports that the host's sockets for the guest's datagrams are not bound to, although the guest
+            sends from them, because services of the host may need them. A forwarded port is used in any case.
         host_addresses: the host's own addresses, and networks that are all its own, for rules about `Group.HOST`.
         translators: prefixes of NAT64 translators of the host's network (RFC 6052), beside 64:ff9b::/96. Rules judge an
             address behind one by the IPv4 address in it, too.
@@ -382,6 +425,7 @@ class NetworkConfig(Record):
     proxies: Converted[Iterable[ProxyConfig], tuple[ProxyConfig, ...]] = field(
         several(instance(ProxyConfig)), default=()
     )
+    reserved_udp_ports: Converted[Iterable[int], tuple[int, ...]] = field(several(fields.port), default=KNOWN_UDP_PORTS)
     host_addresses: Prefixes = field(several(fields.prefix), default=())
     translators: Prefixes = field(several(fields.prefix), default=())
     tcp: bool = True
@@ -432,56 +476,6 @@ def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
         sizes = [len(each) for each in addresses]
         if max(sizes.count(4), sizes.count(16)) > MAX_ADDRESSES:
             raise ConfigError(f"hosts: {name!r} may have up to {MAX_ADDRESSES} addresses of each family")
-
-
-_CHANGEABLE: Final = frozenset(
-    {
-        "ipv4",
-        "ipv6",
-        "dns_servers",
-        "dns_search",
-        "dns_forward",
-        "hosts",
-        "hostname",
-        "fqdn",
-        "map_host_loopback",
-        "map_guest_address",
-        "own_addresses",
-        "outbound4",
-        "outbound6",
-        "lease_time",
-        "virtual",
-        "rules",
-        "default_action",
-        "proxies",
-        "host_addresses",
-        "translators",
-        "resolver",
-    }
-)
-
-
-def check_change(old: NetworkConfig, new: NetworkConfig) -> None:
-    """Check that the configuration of a running network may be replaced by another one.
-
-    Raises:
-        ConfigError: a field differs that cannot change while a network runs, or a family is switched on or off.
-    """
-    expect("config", new, NetworkConfig, "a NetworkConfig")
-    for name in NetworkConfig._names:
-        before, after = getattr(old, name), getattr(new, name)
-        if name in ("ipv4", "ipv6"):
-            before, after = before is None, after is None
-        elif name == "link":
-            before = replace(before, verify_checksums=after.verify_checksums)
-        elif name in _CHANGEABLE:
-            continue
-        if before != after:
-            raise ConfigError(f"{name}: cannot change while the network runs; make another network")
-    if old.resolver is not None and new.resolver is not None:
-        for name in ("prefix4", "prefix6"):
-            if getattr(old.resolver, name) != getattr(new.resolver, name):
-                raise ConfigError(f"resolver.{name}: cannot change while the guest keeps addresses of names")
 
 
 def _check_name(field_name: str, name: str) -> None:

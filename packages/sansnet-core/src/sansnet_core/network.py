@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from sansnet_core import checks
 from sansnet_core.addresses import format
-from sansnet_core.config import NetworkConfig, check_change
+from sansnet_core.config import NetworkConfig
+from sansnet_core.config_change import check_change
 from sansnet_core.context import Context, make_evaluator, rules_differ
 from sansnet_core.dropped import HEAD
 from sansnet_core.errors import Malformed, UsageError

@@ -39,6 +39,7 @@ from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, expect_link, want
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
+from sansnet_trio.shortage import MemoryShortage
 
 if TYPE_CHECKING:
     from sansnet_core.impairment import Impairment
@@ -69,10 +70,6 @@ _DROP_ABOVE: Final = 4 * _PAUSE_LINK_ABOVE
 
 _MEMORY_PAUSE: Final = 0.05
 """Seconds to wait after memory ran out."""
-_NO_MEMORY: Final = (
-    "there is too little memory, so frames and data from sockets are dropped; "
-    "allow more, for example: ulimit -v unlimited"
-)
 
 _SPIN: Final = 50e-6
 """Seconds to busy-wait for an answer; see `Driver._spin`."""
@@ -156,7 +153,8 @@ class Driver(Uncopyable):
         self._program: ProgramSockets | None = None
         self.view: NetworkView | None = None
         """The network for programs, which their streams refer to."""
-        self._timed: list[_Timed] = [network, self._sockets]
+        self._shortage = MemoryShortage(lambda: self._update_link(self._clock()), self._sockets.shed)
+        self._timed: list[_Timed] = [network, self._sockets, self._shortage]
         if on_notices is not None:
             self._timed.append(self._events)
         if forwards is not None:
@@ -179,7 +177,6 @@ class Driver(Uncopyable):
         """Ends the wait at the next deadline."""
         self._failure: OSError | None = None
         """The failure of the link that another task met, for `run` to raise."""
-        self._starved = False
         self._frames_received = self._frames_done = self._frames_dropped = self._wakeups = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -199,6 +196,7 @@ class Driver(Uncopyable):
             raise UsageError("a driver runs once")
         self._started = True
         with ExitStack() as stack:
+            stack.callback(self._shortage.close)
             stack.callback(self._events.close)
             stack.callback(self._link.close)
             stack.callback(self._poller.close)
@@ -373,9 +371,7 @@ class Driver(Uncopyable):
             self._events.deliver()
         except MemoryError:
             self._frames_dropped += 1
-            if not self._starved:
-                self._starved = True
-                _log.warning(_NO_MEMORY)
+            self._shortage.failed(trio.current_time())
             await trio.sleep(_MEMORY_PAUSE)
 
     def _work(self) -> None:
@@ -470,10 +466,14 @@ class Driver(Uncopyable):
         return self._link_holds and self._link_wanted[0]
 
     def _read_link(self, now: float) -> None:
-        frames = self._link.read_frames(_BATCH)
-        self._link_holds = len(frames) == _BATCH
+        limit = self._shortage.limit(_BATCH)
+        frames = self._link.read_frames(limit)
+        self._link_holds = len(frames) == limit
         if frames:
             self._frames_received += len(frames)
+            taken = self._shortage.taken(frames)
+            self._frames_dropped += len(frames) - len(taken)
+            frames = taken
             if self.cables is not None:
                 frames = self.cables.from_guest(frames, now)
             self._network.receive_frames(frames, now)
@@ -486,7 +486,7 @@ class Driver(Uncopyable):
             self._link_wanted = wanted
             self._link_interest = want(self._link, frames=wanted[0], room=wanted[1])
             self._poller.change(self._link.fileno(), self._link_interest)
-        blocked = pending > 0 or (self.cables is not None and self.cables.is_full(now))
+        blocked = pending > 0 or self._shortage.is_on or (self.cables is not None and self.cables.is_full(now))
         if blocked != self._context.blocked:
             self._context.blocked = blocked
             if not blocked:

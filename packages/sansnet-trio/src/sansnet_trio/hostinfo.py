@@ -21,6 +21,7 @@ from sansnet_core.fields import Addresses, OptionalAddress, Part, Prefixes, inst
 from sansnet_core.records import Converted, Record, field
 from sansnet_trio.linux import files
 from sansnet_trio.linux.rtnetlink import Netlink
+from sansnet_trio.linux.syscalls import interface_index
 
 __all__ = [
     "MIN_NETWORK",
@@ -202,6 +203,8 @@ class HostInfo(Record):
         networks: the networks that its routes lead to, without default routes.
         local: networks and addresses whose packets it delivers to itself, beside those of loopback: its own addresses,
             the anycast addresses of routers (RFC 4291, 2.6.1), and other local routes (ip-route(8)).
+        memory: bytes that the network of one guest may take; None if that is not known. `read_host` does not read it.
+        reserved_ports: ports that the administrator reserved for services of the host. `read_host` does not read them.
     """
 
     ipv4: Part[Uplink | None] = field(optional(instance(Uplink)), default=None)
@@ -211,6 +214,8 @@ class HostInfo(Record):
     addresses: Addresses = field(several(fields.address), default=())
     networks: Prefixes = field(several(fields.prefix), default=())
     local: Prefixes = field(several(fields.prefix), default=())
+    memory: int | None = None
+    reserved_ports: Converted[Iterable[int], tuple[int, ...]] = field(several(fields.port), default=())
 
 
 def read_host(
@@ -291,7 +296,7 @@ def _parse_server(text: str) -> bytes | None:
         else:
             packed = socket.inet_pton(socket.AF_INET6, node)
             if percent:
-                packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone))
+                packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else interface_index(zone))
     except (OSError, OverflowError, ValueError):  # ValueError: NUL, or not encodable
         return None
     if packed.startswith(_MAPPED) and len(packed) == 16:

@@ -108,11 +108,16 @@ GROUPS: Final[dict[str, tuple[Option, ...]]] = {
     "a recording; not in the originals": (
         Option("record", "", "FILE", "record to FILE for `sansnet replay`; default: $SANSNET_RECORD", added=True),
     ),
+    "limits for the sake of the host; not in the originals": (
+        Option("memory", "", "SIZE", "memory of the guest's network; default: $SANSNET_MEMORY", added=True),
+        Option("keep-udp-ports", text="let the guest take UDP ports of known services of the host", added=True),
+        Option("allow-unsealed", "", "", "accept memory that can shrink; $SANSNET_ALLOW_UNSEALED", "passt", added=True),
+    ),
     "the command; not in the originals": (
         Option("host-processes", text="let it see the host's processes, and signal yours", only="pasta", added=True),
     ),
     "the sandbox; not in the originals": (
-        Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or off", added=True),
+        Option("sandbox", "", "MODE", "enforce, log or off; default: $SANSNET_SANDBOX, or enforce", added=True),
     ),
     "protocols": (
         Option("no-tcp", text="do not translate TCP"),

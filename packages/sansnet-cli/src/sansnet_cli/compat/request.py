@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from sansnet_cli.compat.log import Level
 from sansnet_cli.compat.parsed_options import Misuse, ParsedOptions
 from sansnet_cli.options import values
+from sansnet_cli.options.limits import size
 from sansnet_cli.options.policy import options_of_files
 from sansnet_cli.options.ports import PortOptions, read_forwards, refuse_auto
 from sansnet_cli.options.record import check_record
@@ -47,6 +48,8 @@ _TO_HOST: Final = ("tcp-ns", "udp-ns")
 _POLICY: Final = "SANSNET_POLICY"
 _AUDIT: Final = "SANSNET_AUDIT"
 _RECORD: Final = "SANSNET_RECORD"
+_MEMORY: Final = "SANSNET_MEMORY"
+_ALLOW_UNSEALED: Final = "SANSNET_ALLOW_UNSEALED"
 _SANDBOX: Final = "SANSNET_SANDBOX"
 """Variables of the environment, for callers that do not pass on the options."""
 
@@ -202,6 +205,7 @@ class _Reader:
         fd = self._last("fd", values.descriptor)
         return ServeOptions(
             **self._network(),
+            allow_unsealed=self._has("allow-unsealed") or os.environ.get(_ALLOW_UNSEALED, "") not in ("", "0"),
             socket=self._file("socket"),
             fd=fd,
             one_off=self._has("one-off") or fd is not None,
@@ -280,6 +284,8 @@ class _Reader:
             "verbose": verbose,
             "notices": verbose or control is not None,
             "record": self._record(),
+            "memory": self._memory(),
+            "keep_udp_ports": self._has("keep-udp-ports"),
             "sandbox": self._sandbox(),
             **policy,
         }  # fmt: skip
@@ -311,6 +317,12 @@ class _Reader:
         except CommandLineError as error:
             raise Misuse(str(error)) from None
         return os.path.abspath(path)
+
+    def _memory(self) -> int | None:
+        """The memory of the guest's network, from the option or the environment."""
+        text = self._given("memory", _MEMORY)
+        name = "--memory" if self._has("memory") else _MEMORY
+        return None if text is None else _converted(name, text, size)
 
     def _given(self, name: str, variable: str) -> str | None:
         """The path of an option, or of the environment."""

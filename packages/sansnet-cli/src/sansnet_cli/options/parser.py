@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from sansnet_cli import __version__
 from sansnet_cli.options import values
 from sansnet_cli.options.impairment import add_impairment_options, impairment_options
+from sansnet_cli.options.limits import add_limit_options, limit_options
 from sansnet_cli.options.policy import add_policy_options, policy_options
 from sansnet_cli.options.ports import PortOptions, add_port_options, read_ports
 from sansnet_cli.options.record import add_record_options, record_options
@@ -283,6 +284,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
         help="write all frames of the guest to FILE, in both directions",
     )
     add_record_options(other)
+    add_limit_options(other)
     other.add_argument(
         "-c",
         "--conf-path",
@@ -394,6 +396,7 @@ def network_options(parsed: argparse.Namespace, mtu: MtuLimits) -> dict[str, Any
         "ports": ports,
         **policy_options(parsed, dns),
         **record_options(parsed),
+        **limit_options(parsed),
         **sandbox_options(parsed),
         **impaired,
     }

@@ -121,9 +121,11 @@ class MachineOptions(NetworkOptions, CommandOptions, frozen=False):
 
     Attributes:
         vhost_user: whether the link is vhost-user; otherwise it has the protocol of `-netdev stream`.
+        allow_unsealed: whether vhost-user accepts memory whose file could shrink.
     """
 
     vhost_user: bool = False
+    allow_unsealed: bool = False
     word = _word
 
 

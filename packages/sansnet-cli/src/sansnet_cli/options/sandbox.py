@@ -10,7 +10,7 @@ from sansnet_trio.sandbox.mode import Mode
 
 __all__ = ["DEFAULT", "add_sandbox_options", "mode", "sandbox_options"]
 
-DEFAULT: Final = Mode.OFF
+DEFAULT: Final = Mode.ENFORCE
 
 
 def add_sandbox_options(group: argparse._ArgumentGroup) -> None:

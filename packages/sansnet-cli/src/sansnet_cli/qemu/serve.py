@@ -75,7 +75,9 @@ async def _serve(options: QemuOptions, setup: Setup, capture: BinaryIO | None) -
     ):
         session = Session(options, setup, control, forwards, audit=audit, recording=recording)
         networks = partial(machine_network, session, options, file)
-        async with run_machine(qemu, setup, networks, mtu=options.mtu, stdio=stdio) as machine:
+        async with run_machine(
+            qemu, setup, networks, mtu=options.mtu, allow_unsealed=options.allow_unsealed, stdio=stdio
+        ) as machine:
             # QEMU has begun with the signals, limits and privileges that we were given
             signals = stack.enter_context(closing(CommandSignals()))
             if options.verbose:

@@ -105,7 +105,7 @@ class Follower:
         async with self._lock:
             try:
                 await self._follow(news.host, files=news.files)
-            except OSError as error:  # no descriptor is left; there may be some at the next change
+            except (OSError, MemoryError) as error:  # there may be descriptors and memory at the next change
                 self._warn(report.reason(error))
 
     async def _follow(self, host: HostInfo, *, files: bool) -> None:

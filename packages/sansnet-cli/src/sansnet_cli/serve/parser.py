@@ -8,6 +8,7 @@ from typing import Final
 
 from sansnet_cli.options import values
 from sansnet_cli.options.background import add_background_options, background_options
+from sansnet_cli.options.limits import add_seal_option
 from sansnet_cli.options.parser import Parser, add_options, network_options, with_examples
 from sansnet_cli.options.records import CommandLineError, ServeOptions
 from sansnet_cli.options.values import typed
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     machine = made.add_argument_group("the machine")
     machine.add_argument("--vhost-user", action="store_true", help="share the machine's memory (x86-64 only)")
+    add_seal_option(machine)
     machine.add_argument(
         "-s",
         "--socket",
@@ -90,6 +92,7 @@ def parse(arguments: Sequence[str]) -> ServeOptions:
     return ServeOptions(
         **network_options(parsed, vhost_user.MTU if parsed.vhost_user else unix_stream.MTU),
         vhost_user=parsed.vhost_user,
+        allow_unsealed=parsed.allow_unsealed,
         socket=parsed.socket,
         fd=parsed.fd if passed is None else passed,
         one_off=parsed.one_off,

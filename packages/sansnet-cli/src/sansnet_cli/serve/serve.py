@@ -130,7 +130,12 @@ async def _serve_machine(
     report.inform(f"a guest has connected (process {peer_process(connection)})")
     try:
         async with (
-            machine_link(connection, use_vhost_user=options.vhost_user, mtu=options.mtu) as link,
+            machine_link(
+                connection,
+                use_vhost_user=options.vhost_user,
+                mtu=options.mtu,
+                allow_unsealed=options.allow_unsealed,
+            ) as link,
             machine_network(session, options, capture, link),
         ):
             await trio.sleep_forever()

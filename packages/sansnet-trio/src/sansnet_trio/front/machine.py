@@ -36,6 +36,7 @@ async def open_machine(
     options: NetworkOptions = _LIKE_HOST,
     *,
     use_vhost_user: bool | None = None,
+    allow_unsealed: bool = False,
     services: Services | None = None,
     decide: Decider | None = None,
     capture: CaptureFile | None = None,
@@ -57,6 +58,8 @@ async def open_machine(
         options: the options of the machine's network; see `open_guest`.
         use_vhost_user: whether the link is vhost-user, which is fastest and needs x86-64, or QEMU's stream socket; None
             chooses.
+        allow_unsealed: accept memory over vhost-user whose file could shrink, which ends this process by SIGBUS. Only
+            your own memory back-end in `command` can be such a file.
         services: see `open_network`.
         decide: see `open_network`.
         capture: see `open_network`.
@@ -91,5 +94,14 @@ async def open_machine(
             network_of, setup=setup, services=services, decide=decide, capture=capture, record=record, forwards=ports
         )
         directory = None if cwd is None else os.fspath(cwd)
-        async with run_machine(qemu, setup, networks, mtu=options.mtu, env=env, cwd=directory, stdio=stdio) as machine:
+        async with run_machine(
+            qemu,
+            setup,
+            networks,
+            mtu=options.mtu,
+            allow_unsealed=allow_unsealed,
+            env=env,
+            cwd=directory,
+            stdio=stdio,
+        ) as machine:
             yield machine

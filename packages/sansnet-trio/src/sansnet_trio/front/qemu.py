@@ -161,6 +161,7 @@ async def run_machine(
     open_network: OpenNetwork,
     *,
     mtu: int | None = None,
+    allow_unsealed: bool = False,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
     stdio: Stdio,
@@ -174,6 +175,7 @@ async def run_machine(
         setup: the setup of the machine's network.
         open_network: opens the network for one connection.
         mtu: the MTU of its card, in bytes; None is the default of the link.
+        allow_unsealed: see `VhostUserLink`.
         env: see `open_guest`.
         cwd: see `open_guest`.
         stdio: QEMU's standard streams.
@@ -195,7 +197,9 @@ async def run_machine(
         async def serve(connection: socket.socket) -> None:
             try:
                 async with (
-                    machine_link(connection, use_vhost_user=qemu.use_vhost_user, mtu=mtu) as link,
+                    machine_link(
+                        connection, use_vhost_user=qemu.use_vhost_user, mtu=mtu, allow_unsealed=allow_unsealed
+                    ) as link,
                     open_network(link) as network,
                 ):
                     await machine.serve(network)

@@ -11,6 +11,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterable
 from functools import partial
+from operator import itemgetter
 from socket import SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM
 from socket import socket as Socket
 from typing import Any, Final, Protocol, TypeVar
@@ -47,6 +48,9 @@ __all__ = ["LINGER", "FlowDecisions", "HostSockets", "StreamOrders"]
 
 LINGER: Final = 60.0
 """Seconds for which a stream that the core has closed may continue to send its data."""
+
+_SHED: Final = 8
+"""One connection in so many is reset at once if memory stays short."""
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -197,6 +201,14 @@ class HostSockets:
             if error.errno not in NO_DESCRIPTOR or not self.make_room(now):
                 raise
         return make()
+
+    def shed(self, now: float) -> None:
+        """Reset some connections, because there is no memory for all of them: those that hold most data."""
+        held = self._context.network.stream_unacknowledged
+        streams = [(held(name) + one.held, name, one) for name, one in self._streams.items() if isinstance(one, Stream)]
+        streams.sort(key=itemgetter(0), reverse=True)
+        for _, _, stream in streams[: len(streams) // _SHED + 1]:
+            stream.fail_for_memory(now)
 
     def next_deadline(self) -> float | None:
         """The time when `handle_deadline` must be called; None if it need not be."""

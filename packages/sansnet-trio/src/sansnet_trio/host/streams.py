@@ -175,6 +175,21 @@ class Stream:
         """Fail with EMFILE while connecting, to free the descriptor for another socket."""
         self._fail(errno.EMFILE, now)
 
+    def fail_for_memory(self, now: float) -> None:
+        """Fail with ENOMEM, to free the data of the connection. The remote gets RST.
+
+        Raises:
+            MemoryError: not even that is possible; the stream goes on.
+        """
+        self._context.network.stream_failed(self._id, errno.ENOMEM, None, now)
+        self.abort()
+        self._finished(self._id)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the guest that the socket has not taken."""
+        return sum(map(len, self._chunks))
+
     def close(self) -> bool:
         """Close as soon as the waiting data are sent, and report nothing more.
 

@@ -11,8 +11,9 @@ The connection is served before the rings, because the front-end and the guest s
 Only the back-end holds views of the guest's memory; when it drops them the memory is unmapped. An exception's traceback
 keeps the frames alive, and with them the views, so a violation loses its traceback before `LinkClosed` is raised.
 
-A front-end could truncate the file that we have mapped, and the next access would be a SIGBUS. Only a seal prevents
-that. It is added if it is missing and the file supports seals.
+A front-end could truncate the file that we have mapped, and the next access would be a SIGBUS, which ends the process.
+Only a seal prevents that (F_SEAL_SHRINK in fcntl(2)). It is added if it is missing. Files that take no seal are
+refused, unless the caller allows them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from sansnet_core.vhost import (
 from sansnet_core.wire import ethernet
 from sansnet_trio.links import LinkClosed, MtuLimits
 from sansnet_trio.linux.descriptors import Uncopyable
+from sansnet_trio.words import word
 
 __all__ = ["MTU", "VhostUserLink", "is_supported"]
 
@@ -70,6 +72,15 @@ _MAX_WRITTEN: Final = 256
 _ANCILLARY: Final = socket.CMSG_SPACE(_MAX_FDS * array("i").itemsize)
 _EVENT: Final = (1).to_bytes(8, "little")
 
+_REFUSED: Final = (
+    "the file has no seal against shrinking, so QEMU could cut it short while it is in use; "
+    "give QEMU a memory-backend-memfd, or {}"
+)
+_ALLOWED: Final = (
+    "vhost-user: the guest's memory is a file without a seal against shrinking; if QEMU cuts it short, this process "
+    "ends (SIGBUS)"
+)
+
 
 def is_supported() -> bool:
     """Whether this processor keeps the order of memory accesses that the rings need, as x86-64 does."""
@@ -83,18 +94,20 @@ class VhostUserLink(Uncopyable):
         connection: a UNIX stream socket; `close` closes it.
         mtu: the guest's MTU, in bytes. None leaves it to the front-end, or to `MTU.default` if the front-end announces
             none. An MTU that the front-end announces is the upper limit.
+        allow_unsealed: accept memory whose file could shrink. If it does, this process ends by SIGBUS.
 
     Raises:
         UsageError: this processor is not x86-64; see `is_supported`.
     """
 
-    def __init__(self, connection: socket.socket, *, mtu: int | None = None) -> None:
+    def __init__(self, connection: socket.socket, *, mtu: int | None = None, allow_unsealed: bool = False) -> None:
         expect("connection", connection, socket.socket, "a connected UNIX stream socket")
         if not is_supported():
             raise UsageError("vhost-user works on x86-64 only")
         connection.setblocking(False)
         self._connection = connection
         self._mtu = mtu
+        self._allow_unsealed = allow_unsealed
         self._backend = VhostUserBackend(_make_fence())
         self._epoll = select.epoll()
         self._kicks: list[int | None] = [None, None]
@@ -332,7 +345,7 @@ class VhostUserLink(Uncopyable):
     def _map(self, pieces: Sequence[tuple[int, int, int]]) -> None:
         """Map pieces of files (descriptor, size, offset), and close the descriptors."""
         try:
-            views = [_map_file(*piece) for piece in pieces]
+            views = [_map_file(*piece, allow_unsealed=self._allow_unsealed) for piece in pieces]
         except (OSError, OverflowError, ValueError) as error:
             _log.warning("vhost-user: cannot map the guest's memory: %s", error)
             views = None
@@ -372,16 +385,18 @@ def _make_fence() -> Callable[[], None]:
     return fence
 
 
-def _map_file(fd: int, size: int, offset: int) -> memoryview:
+def _map_file(fd: int, size: int, offset: int, *, allow_unsealed: bool) -> memoryview:
     """Map a file from its start, so that the offset needs no alignment.
 
     Raises:
-        OSError, OverflowError, ValueError: it is not a regular file, or it is too small.
+        OSError, OverflowError, ValueError: it is not a regular file, it is too small, or it could shrink.
     """
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         raise ValueError("not a regular file")
     if not _seal(fd):
-        _log.warning("vhost-user: the guest's memory is a file without a seal against shrinking; use memfd")
+        if not allow_unsealed:
+            raise ValueError(_REFUSED.format(word("allow_unsealed=True")))
+        _log.warning(_ALLOWED)
     mapping = mmap.mmap(fd, offset + size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     mapping.madvise(mmap.MADV_DONTDUMP)
     return memoryview(mapping)[offset:]

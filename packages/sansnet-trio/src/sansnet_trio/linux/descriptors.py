@@ -52,14 +52,19 @@ def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tupl
     There may be fewer descriptors than were sent: the kernel drops those beyond our limit.
 
     Args:
-        channel: a UNIX socket.
+        channel: a UNIX socket that keeps messages apart.
         size: most bytes of the message.
         maximum: most descriptors.
 
     Raises:
         OSError: see recvmsg(2).
     """
-    data, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_LEN(maximum * _ITEM), socket.MSG_CMSG_CLOEXEC)
+    room = socket.CMSG_LEN(maximum * _ITEM)
+    try:
+        data, ancillary, _, _ = channel.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    except MemoryError:  # before anything was received: a message is mostly much smaller than `size`
+        size = min(channel.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC), size)
+        data, ancillary, _, _ = channel.recvmsg(max(size, 1), room, socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

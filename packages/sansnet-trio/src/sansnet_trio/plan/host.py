@@ -10,6 +10,8 @@ from sansnet_core import addresses
 from sansnet_core.errors import expect
 from sansnet_core.records import replace
 from sansnet_trio.hostinfo import HostError, HostInfo, read_host, read_resolvers
+from sansnet_trio.linux import memory
+from sansnet_trio.linux.reserved_ports import read_reserved_ports
 from sansnet_trio.plan.options import NetworkOptions
 
 __all__ = ["read_again", "read_host_for"]
@@ -19,7 +21,7 @@ _FAMILIES: Final = {4: socket.AF_INET, 16: socket.AF_INET6}
 
 
 def read_host_for(options: NetworkOptions) -> HostInfo:
-    """Read the host's network, as far as a guest's network is copied from it. Blocks like `read_host`.
+    """Read the host's network, as far as a guest's network is copied from it, and its limits. Blocks like `read_host`.
 
     Args:
         options: name the interfaces and source addresses to use; the host chooses those that they leave out.
@@ -28,7 +30,7 @@ def read_host_for(options: NetworkOptions) -> HostInfo:
         HostError: the host lacks an interface or an address that the options name.
     """
     expect("options", options, NetworkOptions, "NetworkOptions or NamespaceOptions")
-    host = _read(options)
+    host = replace(_read(options), memory=memory.for_guest(), reserved_ports=read_reserved_ports())
     for family, device, uplink in ((4, options.outbound_if4, host.ipv4), (6, options.outbound_if6, host.ipv6)):
         if device is not None and family in options.families:
             what = options.word(f"outbound_if{family}", device)
@@ -42,12 +44,21 @@ def read_host_for(options: NetworkOptions) -> HostInfo:
 
 
 def read_again(options: NetworkOptions, last: HostInfo) -> HostInfo:
-    """Read the host's network again while a guest runs. Parts that are missing at the moment stay as in `last`."""
+    """Read the host's network again while a guest runs. Parts that are missing at the moment stay as in `last`.
+
+    So do the limits, which cannot change while a network runs.
+    """
     try:
         host = _read(options)
     except (HostError, OSError):  # the interface that the options name is not there
         return replace(last, resolvers=read_resolvers())
-    return replace(host, ipv4=host.ipv4 or last.ipv4, ipv6=host.ipv6 or last.ipv6)
+    return replace(
+        host,
+        ipv4=host.ipv4 or last.ipv4,
+        ipv6=host.ipv6 or last.ipv6,
+        memory=last.memory,
+        reserved_ports=last.reserved_ports,
+    )
 
 
 def _read(options: NetworkOptions) -> HostInfo:

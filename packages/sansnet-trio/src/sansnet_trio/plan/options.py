@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from sansnet_core import fields
 from sansnet_core.addresses import AnyAddress, AnyInterface, Prefix, packed_interface
-from sansnet_core.config import GATEWAY_MAC, Limits, UdpFiltering
+from sansnet_core.config import GATEWAY_MAC, MIN_MEMORY, Limits, UdpFiltering
 from sansnet_core.errors import SansnetError
 from sansnet_core.fields import (
     Addresses,
@@ -136,7 +136,12 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
         gateway_mac: our own Ethernet address, 6 bytes.
         map_gateway: whether the gateway leads to the host's loopback too, in each family without `map_host_loopback`.
         advertise_mtu, advertise_router: whether DHCP and router advertisements announce the MTU and the router.
-        virtual, rules, default_action, translators, limits: see `NetworkConfig`.
+        virtual, rules, default_action, translators: see `NetworkConfig`.
+        memory: bytes that the guest's network may take, approximately, at least 8 MiB. None is 1 GiB, or less if the
+            host, the control group (cgroups(7)) or the limits of this process allow less.
+        limits: bounds on memory and time, which `memory` lowers; see `Limits.within`.
+        keep_udp_ports: whether the host's UDP sockets may have the source ports of the guest even if those belong to
+            services that the host may run; see `NetworkConfig.reserved_udp_ports`.
         policy: its rules are asked before `rules`, its default action counts without `default_action`, and its proxies
             can be named by `Rule.via`.
         names: how the guest sees the addresses of names; None is as `policy` says, or `NameMode.OWN`.
@@ -188,7 +193,9 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     rules: Converted[Iterable[Rule], tuple[Rule, ...]] = field(several(instance(Rule)), default=())
     default_action: Part[Action | None] = field(optional(instance(Action)), default=None)
     translators: Prefixes = field(several(fields.prefix), default=())
+    memory: int | None = None
     limits: Part[Limits] = field(instance(Limits), default=Limits())
+    keep_udp_ports: bool = False
     policy: Part[Policy | None] = field(optional(instance(Policy)), default=None)
     names: Part[NameMode | None] = field(optional(instance(NameMode)), default=None)
     resolver: bool | None = None
@@ -207,6 +214,8 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
                 raise ValueError(f"{name}: there are two addresses of one family; give at most one of each")
         if self.netmask is not None and not 0 < self.netmask <= 32:
             raise ValueError(f"netmask: {self.netmask} is not a prefix length between 1 and 32")
+        if self.memory is not None and self.memory < MIN_MEMORY:
+            raise ValueError(f"memory: {self.memory} bytes are too few; give {MIN_MEMORY} or more")
         if self.mtu is None and (self.impair_up is not None or self.impair_down is not None):
             vars(self)["mtu"] = _IMPAIRED_MTU
 
@@ -214,6 +223,15 @@ class NetworkOptions(Record, error=OptionsError, frozen=False):
     def all_rules(self) -> tuple[Rule, ...]:
         """The rules of the policy, and those of `rules`."""
         return (*(self.policy.rules if self.policy is not None else ()), *self.rules)
+
+    def limits_on(self, memory: int | None) -> Limits:
+        """The limits of a guest's network on a host.
+
+        Args:
+            memory: bytes that the host allows it; see `HostInfo`.
+        """
+        memory = memory if self.memory is None else self.memory
+        return self.limits if memory is None else self.limits.within(memory)
 
     def word(self, field: str, argument: object = None) -> str:
         """A field in a message for the user. The options of a command override it with the words of its command line.

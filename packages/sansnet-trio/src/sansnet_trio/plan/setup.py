@@ -243,14 +243,19 @@ def _outline(options: NetworkOptions, host: HostInfo) -> tuple[Setup, tuple[_Fam
         proxies=options.policy.proxies if options.policy else (),
         host_addresses=dict.fromkeys((*map(Prefix, host.addresses), *host.local)),
         translators=options.translators,
-        limits=options.limits,
+        limits=options.limits_on(host.memory),
     )
     routes = [route for family in both for route in family.routes]
     resolver = _resolver(options, host, names, used_networks(config, own, routes))
     if has_resolver(options):
         config = replace(config, resolver=resolver)
+    reserved = () if options.keep_udp_ports else (*config.reserved_udp_ports, *host.reserved_ports)
     setup = Setup(
-        config=replace(config, own_addresses=_own_addresses(config, gateways.values(), host, names)),
+        config=replace(
+            config,
+            own_addresses=_own_addresses(config, gateways.values(), host, names),
+            reserved_udp_ports=reserved,
+        ),
         interface=options.outbound_if6 or (host.ipv6.interface if host.ipv6 else None),
         warnings=tuple(warnings),
         outbound_if4=options.outbound_if4,

@@ -54,20 +54,20 @@ def restrict(profile: Profile) -> int:
     """Restrict the calling thread for good. It must have no_new_privs.
 
     Returns:
-        The version of Landlock's interface.
+        The version of Landlock's interface; 0 if the profile does not use it.
 
     Raises:
         OSError: see `version`.
     """
+    if profile.files is None:
+        return 0
     known = version()
-    files = max(bits for since, bits in _FILE_ACCESS.items() if since <= known) - 1 if profile.files is not None else 0
+    files = max(bits for since, bits in _FILE_ACCESS.items() if since <= known) - 1
     network = 0 if profile.connects or known < _NETWORK_VERSION else _TCP_BIND_AND_CONNECT
     scopes = _SCOPE_ABSTRACT_UNIX_SOCKETS | (0 if profile.signals else _SCOPE_SIGNALS)
     attributes = _ATTRIBUTES.pack(files, network, scopes if known >= _SCOPES_VERSION else 0)
-    if not any(attributes):
-        return known
     with closing(open(_call("landlock_create_ruleset", attributes, len(attributes), 0), "rb", buffering=0)) as rules:
-        _allow(rules.fileno(), profile.files or {}, files)
+        _allow(rules.fileno(), profile.files, files)
         _call("landlock_restrict_self", rules.fileno(), 0)
     return known
 

@@ -70,8 +70,9 @@ class Profile(Record):
         name: the process, for messages.
         groups: the system calls that are allowed.
         refused: system calls that fail with an error, for which the process need not end; name -> errno.
-        files: paths below which files may be used -> rights, as bits of Landlock's LANDLOCK_ACCESS_FS_*. None sets no
-            limits on files, for processes that mount.
+        files: paths below which files may be used -> rights, as bits of Landlock's LANDLOCK_ACCESS_FS_*. None does not
+            use Landlock: with it, a process can neither mount nor enter the namespaces of others, and can look into
+            none of their files in /proc.
         signals: whether it may send signals to processes that are not confined with it, as far as `groups` allow that.
         connects: whether it may connect and bind TCP sockets, as far as `groups` allow that.
     """

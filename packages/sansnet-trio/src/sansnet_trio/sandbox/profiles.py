@@ -23,7 +23,7 @@ __all__ = ["BROKER", "REAPER", "RESIDENT", "SOCKET_AGENT", "Feature", "main"]
 class Feature(Enum):
     """A feature for which the process that serves a guest needs further system calls."""
 
-    CHILD = "a child is waited for and gets signals: a command, or QEMU"
+    CHILD = "a child that shares the terminal: a command, or QEMU"
     TAP = "the guest's interface is one of the host's kernel"
     VHOST_USER = "virtual machines share their memory"
     CLIENTS = "machines connect to a socket, or clients to the control socket"
@@ -61,11 +61,13 @@ _DATAGRAM: Final = (
 _TCGETS: Final = 0x5401
 _TCFLSH: Final = 0x540B
 _TIOCGPGRP: Final = 0x540F
+_TIOCSPGRP: Final = 0x5410
 _FIONREAD: Final = 0x541B
 _FIONBIO: Final = 0x5421
 _FIOCLEX: Final = 0x5451
 _SIOCGIFNAME: Final = 0x8910
 _SIOCGIFINDEX: Final = 0x8933
+_OF_NAMESPACES: Final = (0xB701, 0xB702, 0xB703, 0xB704)  # linux/nsfs.h: owner, parent, kind, user
 _TUNSETPERSIST: Final = 0x400454CB
 
 # asm-generic/socket.h, linux/tcp.h, linux/udp.h, linux/in.h, linux/in6.h. Of the options of sockets, those that run
@@ -177,8 +179,8 @@ _SERVING: Final = (_OWN_CHILDREN, _PYTHON, _QUESTIONS, _DESCRIPTORS, _CHANNELS, 
 
 _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
     Feature.CHILD: (
-        *when("ioctl", Argument(1, (_TIOCGPGRP,))),
-        *allow("getpgid"),
+        *when("ioctl", Argument(1, (_TIOCGPGRP, _TIOCSPGRP))),
+        *allow("getpgid", "getpriority"),  # whether a process group exists
     ),
     Feature.TAP: when("ioctl", Argument(1, (_TUNSETPERSIST,))),
     Feature.VHOST_USER: (
@@ -286,13 +288,14 @@ BROKER: Final = Profile(
                 *allow("fork", "wait4", "waitid", "pidfd_open", "pidfd_send_signal", "kill"),
                 *when("socketpair", Argument(0, (s.AF_UNIX,))),
                 *allow("memfd_create", "mount", "umount2"),
+                *when("ioctl", Argument(1, _OF_NAMESPACES)),
             ),
         ),
         _ISOLATION,
         _MADE_SOCKETS,
     ),
     refused=_REFUSED,
-    files=None,  # with Landlock, no child could mount a file of the guest
+    files=None,  # with Landlock, no child could enter the guest's namespaces and mount a file there
 )
 """The process that opens files, watches the host's network, and starts others. It never sees a byte of the guest."""
 

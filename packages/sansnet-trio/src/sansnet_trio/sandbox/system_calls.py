@@ -68,6 +68,7 @@ NUMBERS: Final[Mapping[str, tuple[int, int | None]]] = {
     "getpgrp": (111, None),
     "getpid": (39, 172),
     "getppid": (110, 173),
+    "getpriority": (140, 141),
     "getrandom": (318, 278),
     "getrlimit": (97, 163),
     "getrusage": (98, 165),

@@ -82,13 +82,11 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     if state is states.SYN_SENT:
         _receive_in_syn_sent(flow, tcp, buf, now)
         return False
-    if state is states.SYN_RECEIVED:
-        # The SYN was not answered yet, so only a reset that follows the SYN is valid
-        if flags & RST and tcp.sequence == receiver.next:
-            flow.fire(states.GUEST_RESET)
+    if state is states.SYN_RECEIVED and flags & RST and tcp.sequence == receiver.next:
+        flow.fire(states.GUEST_RESET)
         return False
-    if state is states.UNDECIDED:
-        flow.drop(Reason.TCP_SEQUENCE)  # a SYN of the guest is repeated, and has an answer once the verdict is known
+    if state is states.SYN_RECEIVED or state is states.UNDECIDED:
+        flow.drop(Reason.TCP_SEQUENCE)  # only the reset is valid before our SYN or our answer to the guest's
         return False
     # The data of a reset explains it and takes no part of the stream (RFC 9293, 3.6.1)
     length = 0 if flags & RST else size + bool(flags & SYN) + bool(flags & FIN)
@@ -143,9 +141,9 @@ def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
 
 
 def _complete_handshake(flow: TcpFlow, tcp: TcpHeader) -> bool:
-    """Process the guest's answer to our SYN-ACK; whether the handshake is complete."""
+    """Process the guest's answer to our SYN-ACK; whether to process the rest of the segment."""
     if not tcp.flags & ACK:
-        return False
+        return True  # it is dropped as in any other state
     if tcp.acknowledgment != flow.sender.next:
         flow.output.refuse_acknowledgment(tcp.acknowledgment)
         return False

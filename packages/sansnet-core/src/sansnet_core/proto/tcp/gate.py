@@ -120,7 +120,7 @@ class Names:
     def __init__(self, context: Context, remote: Endpoint, target: Target) -> None:
         self._context = context
         self._remote = remote
-        self._host = target.hosts[0] if target.hosts and target.via is None else None
+        self._host = target.hosts[0] if target.hosts else None
         self._target = target
         self.seen: deque[str] = deque(maxlen=_MAX_NAMES)
 

@@ -79,7 +79,7 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
         room = min(link.max_frame_size - ETHERNET, MAX_FIELD) - HEADERS[version]
         frame_payload = max(room // mss, 1) * mss
     sack_blocks = min((own_mss - 4) // 8, MAX_SACK_BLOCKS)
-    sack = options.sack_permitted and sack_blocks > 0
+    sack = options.sack_permitted
     if options.window_scale is None:
         window = min(config.limits.tcp_window, MAX_FIELD)
         return Terms(own_mss, mss, frame_payload, window, None, 0, sack, sack_blocks)

@@ -64,7 +64,7 @@ class Inbound:
         guest, seen, reason = self._inbound_ends(remote, address, port)
         errno, judgement = 0, None
         if reason is None:
-            target = Target(context.policy.judge(TCP, remote.address, port, inbound=True), (remote,))
+            target = Target(context.policy.judge(TCP, remote.address, port, inbound=True))
             judgement = target.judgement
             action = judgement.action
             if action is Action.ALLOW:

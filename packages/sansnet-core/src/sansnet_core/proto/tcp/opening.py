@@ -143,7 +143,7 @@ class Opening:
         """
         reason = target.reason or Reason.REFUSED
         if reason in _NO_DESTINATION:
-            self.notify_refused(guest, remote, 0, reason, target)
+            self.notify_refused(guest, remote, 0, reason)
             raise Malformed(reason)
         error = _error(target)
         # An own address answers as a node with that address and without a listener does

@@ -24,7 +24,7 @@ __all__ = ["abandon", "recount"]
 
 
 def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questions: Questions) -> str | None:
-    """Give up a connection: both ends are reset.
+    """Give up a connection: both ends are reset. `recount` must follow.
 
     Args:
         owner: the connection, or a part of it.
@@ -54,7 +54,6 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
             flow.give_up(event, errno=ECONNABORTED, reason=Reason.FAILED)
     table.discard(flow)
     questions.forget(flow)
-    shared.connecting.pop(flow, None)
     for owner in (flow, flow.attempts):
         if owner is not None:
             context.timers.forget(owner)

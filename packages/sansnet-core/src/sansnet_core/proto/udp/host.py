@@ -34,7 +34,16 @@ class HostFlows:
         associations: open flows through proxies; None if the configuration never had a proxy.
     """
 
-    __slots__ = ("_context", "_find_station", "_mappings", "_outgoing", "_table", "associations", "sockets")
+    __slots__ = (
+        "_context",
+        "_find_station",
+        "_mappings",
+        "_outgoing",
+        "_reserved",
+        "_table",
+        "associations",
+        "sockets",
+    )
 
     def __init__(self, context: Context, table: FlowTable, find_station: Callable[[bytes], None]) -> None:
         self._context = context
@@ -43,6 +52,7 @@ class HostFlows:
         self._mappings: dict[bytes, Mapping] = {}
         self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
         """Guest's port and size of address -> the forwarded port whose socket the guest's own flows also use."""
+        self._reserved = frozenset(context.config.reserved_udp_ports)
         self.sockets: dict[SocketId, Mapping | ForwardedPort] = {}
         self.associations: Associations | None = None
 
@@ -157,7 +167,8 @@ class HostFlows:
         if mapping is None:
             mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias, name if alias else None)
             self.sockets[mapping.socket] = mapping
-            local = Endpoint._make((context.address_map.bound(host.address), guest.port))
+            port = 0 if guest.port in self._reserved else guest.port
+            local = Endpoint._make((context.address_map.bound(host.address), port))
             context.out.orders.append(OpenDatagram(mapping.socket, local, guest))
         return mapping
 
