@@ -166,6 +166,8 @@ def _make_guest(
     warnings: list[str] = []
     notes: list[str] = []
     _unshare_network(plan, ipc=alone)
+    # Descriptors of them, because not every process that enters them later can find this one in /proc
+    namespaces = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "net", "mnt")]
     own_files = prepare_mounts(plan, warnings, notes, new_proc=alone)
     allow_ping()
     tap, link = open_interface(plan)
@@ -174,7 +176,9 @@ def _make_guest(
         allow_low_ports()
         keep_user(*user)
     ready = (tuple(own_files), link, prepared, tuple(warnings), tuple(notes))
-    channel.send(ready, [tap, *own_files.values()])
+    channel.send(ready, [tap, *namespaces, *own_files.values()])
+    for descriptor in namespaces:
+        os.close(descriptor)
     start: Start = channel.receive()
     if start.foreground:
         _take_terminal()
