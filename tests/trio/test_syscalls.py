@@ -24,7 +24,7 @@ def test_the_index_of_an_interface() -> None:
     assert interface_index("lo") == socket.if_nametoindex("lo")
 
 
-@pytest.mark.parametrize("name", ["nosuch", "", "x" * 15, "x" * 16, "lo" + "x" * 40])
+@pytest.mark.parametrize("name", ["nosuch", "", "x" * 15, "x" * 16, "lo" + "x" * 40, "lo\0x"])
 def test_an_interface_that_is_not_there(name: str) -> None:
     with pytest.raises(OSError, match="No such device"):
         interface_index(name)

@@ -21,6 +21,7 @@ from sansnet_core.fields import Addresses, OptionalAddress, Part, Prefixes, inst
 from sansnet_core.records import Converted, Record, field
 from sansnet_trio.linux import files
 from sansnet_trio.linux.rtnetlink import Netlink
+from sansnet_trio.linux.syscalls import interface_index
 
 __all__ = [
     "MIN_NETWORK",
@@ -295,7 +296,7 @@ def _parse_server(text: str) -> bytes | None:
         else:
             packed = socket.inet_pton(socket.AF_INET6, node)
             if percent:
-                packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else socket.if_nametoindex(zone))
+                packed = addresses.with_zone(packed, int(zone) if zone.isdecimal() else interface_index(zone))
     except (OSError, OverflowError, ValueError):  # ValueError: NUL, or not encodable
         return None
     if packed.startswith(_MAPPED) and len(packed) == 16:

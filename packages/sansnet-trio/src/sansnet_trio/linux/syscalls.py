@@ -233,7 +233,7 @@ def interface_index(name: str) -> int:
         OSError: there is no interface of that name, or no descriptor is left.
     """
     encoded = os.fsencode(name)
-    if len(encoded) >= _IFNAMSIZ:
+    if len(encoded) >= _IFNAMSIZ or b"\0" in encoded:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         answer = fcntl.ioctl(control, _SIOCGIFINDEX, _IFREQ_INT.pack(encoded, 0))
