@@ -316,7 +316,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         return self._status
 
     def _awaited(self) -> Iterator[tuple[int, float]]:
-        """What to wait for until the status is known: descriptors that become readable, and seconds at most."""
+        """Until the status is known, wait for these: descriptors that become readable, and seconds at most."""
         if self._reaper is None or self._pidfd is None or self._events is None:
             raise GuestError.killed()
         while self._take_reports() is None and not is_readable(self._pidfd):
