@@ -130,6 +130,8 @@ def test_a_relay_is_given_up_with_all_its_flows() -> None:
     assert bench.take() == [CloseSocket(stream), CloseSocket(opened.socket)]
     assert flows(bench) == []
     assert give_up(bench, owner) == "udp through proxy office"
+    bench.send(datagram())
+    assert len(associate(bench)[2]) == 1
 
 
 def test_a_relay_goes_on_with_the_flows_that_are_left() -> None:
@@ -143,6 +145,17 @@ def test_a_relay_goes_on_with_the_flows_that_are_left() -> None:
     bench.collect()
     assert bench.take() == []
     assert [packet.payload[:2] for packet in bench.packets] == [b"\0\x08"]
+
+
+def test_a_socket_that_was_forgotten_and_not_closed_yet_is_closed() -> None:
+    bench, (flow,) = begun(Endpoint(SERVER, 7))
+    socket = bench.take()[0].socket
+    assert give_up(bench, flow.end) is None
+    assert bench.take() == []
+    inside: Any = bench.network
+    del inside._udp._sockets[socket]
+    inside._udp.abandon(flow.end)
+    assert [type(order) for order in bench.network.take_orders()] == [CloseSocket]
 
 
 def test_what_is_no_flow_is_not_given_up() -> None:

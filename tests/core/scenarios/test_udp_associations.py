@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from errno import EACCES, EMSGSIZE
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,8 @@ def test_the_bytes_that_wait_for_all_proxies_are_bounded_and_counted_down(monkey
         bench.wait(200)
         bench.take()
     assert bench.drops() == {Reason.UNDECIDED_LIMIT: 3}
+    inside: Any = bench.network
+    assert inside._udp._host.associations._waiting == 0
 
 
 def test_a_proxy_is_told_the_user_and_the_password() -> None:
@@ -171,6 +174,7 @@ def test_the_sockets_of_an_association(outbound: bytes | None) -> None:
     assert order == OpenStream(SocketId(1), SOCKS.server, outbound, FROM, TO)
     _, opened, _ = associate(bench)
     assert opened == OpenDatagram(SocketId(2), Endpoint(outbound or bytes(4), 0), FROM)
+    assert bench.network.receive_budget(opened.socket) == 0
     assert bench.notices == [FlowOpened(SocketId(2), 17, FROM, TO, SOCKS.server, False, bench.now, rule="all")]
     bench.network.datagram_received(opened.socket, RELAY, HEAD + b"answer", 0, 9, 7, bench.now)
     bench.collect()

@@ -273,6 +273,7 @@ def test_each_datagram_that_waited_is_answered() -> None:
     decide(bench, asked(bench), Refuse(errno.ECONNREFUSED))
     assert errors(bench) == [(3, 3)] * 3
     assert bench.drops() == {Reason.REFUSED: 3}
+    assert bench.network.statistics().last_drops[Reason.REFUSED] == (Dropped(17, FROM, TO),)
 
 
 def test_the_answers_to_a_refused_flow_are_bounded() -> None:

@@ -411,6 +411,17 @@ def test_an_outsider_is_led_to_the_guests_new_address_when_the_old_one_is_silent
     assert len(inbound) == opened
 
 
+def test_an_outsider_without_an_answer_is_led_to_the_guests_new_address_at_once() -> None:
+    pair = Pair()
+    socket = pair.host.forward(PORT, pair.now)
+    arrives(pair, socket, OUTSIDER)
+    pair.guest.send(udp(bytes((10, 0, 2, 77)), 7, SERVER, 7, b"moved"))
+    pair.settle()
+    arrives(pair, socket, OUTSIDER)
+    inbound = [notice for notice in pair.notices if isinstance(notice, FlowOpened) and notice.inbound]
+    assert [notice.guest.address[3] for notice in inbound] == [15, 77]
+
+
 def test_a_query_from_the_port_goes_to_the_name_server_that_replaces_another() -> None:
     stub = Endpoint("127.0.0.53", 53)
     pair = Pair()

@@ -351,6 +351,17 @@ def test_another_port_of_a_name_is_heard_only_if_the_guest_may_send_there(ports:
     assert bench.drops() == ({Reason.HOST_SOURCE: 1} if ports else {})
 
 
+def test_a_port_of_a_name_is_not_heard_where_a_rule_closes_it_at_the_address() -> None:
+    closed = Rule(action=Action.REFUSE, destinations=(PUBLIC,), ports=(9000,))
+    bench, bindings = named(rules=(closed, RULE))
+    bindings.know(NAME, PUBLIC)
+    opened = opened_flow(bench)
+    for port in (9000, 9001):
+        bench.network.datagram_received(opened.socket, Endpoint(PUBLIC, port), b"x", 0, 60, 0, bench.now)
+    bench.collect()
+    assert [int.from_bytes(packet.payload[:2], "big") for packet in bench.packets] == [9001]
+
+
 def test_hosts_without_the_name_are_not_heard() -> None:
     bench, bindings = named()
     bindings.know(NAME, PUBLIC)
@@ -495,4 +506,16 @@ def test_a_real_address_is_judged_by_the_names_that_it_stands_for() -> None:
     assert isinstance(opened, FlowOpened)
     assert isinstance(refused, FlowRefused)
     assert (opened.name, opened.rule, refused.name) == (NAME, "database", None)
+    assert bindings.pins == {packed(PUBLIC): 1}
+
+
+def test_a_flow_from_a_forwarded_port_keeps_the_name_of_a_real_address() -> None:
+    bench = Direct(replace(make_config(), rules=(RULE,), **REFUSE))
+    bindings = FakeBindings({}, {PUBLIC: (NAME,)})
+    bindings.attach(bench)
+    bench.network.forward_added(None, 5000, bench.now, (4,))
+    bench.send(datagram(PUBLIC))
+    (notice,) = bench.notices
+    assert isinstance(notice, FlowOpened)
+    assert (notice.name, notice.rule) == (NAME, "database")
     assert bindings.pins == {packed(PUBLIC): 1}

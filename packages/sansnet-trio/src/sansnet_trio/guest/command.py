@@ -56,10 +56,10 @@ __all__ = ["CommandGuest"]
 
 T = TypeVar("T")
 
-_PATIENCE: Final = (1.0, 4.0)
+_TIMEOUTS: Final = (1.0, 4.0)
 """Seconds that the reaper may take to report the end of the command, which takes it a millisecond; after the first ones
 it is continued, in case another process has stopped it."""
-_END_PATIENCE: Final = (GRACE + 1.0, 5.0, 5.0)
+_END_TIMEOUTS: Final = (GRACE + 1.0, 5.0, 5.0)
 """Seconds that it may take to end; after the first ones it is continued, then killed."""
 
 
@@ -316,12 +316,12 @@ class CommandGuest(Uncopyable, Generic[T]):
         return self._status
 
     def _awaited(self) -> Iterator[tuple[int, float]]:
-        """Until the status is known, wait for these: descriptors that become readable, and seconds at most."""
+        """Descriptors to wait for until the status is known, and for how many seconds at most."""
         if self._reaper is None or self._pidfd is None or self._events is None:
             raise GuestError.killed()
         while self._take_reports() is None and not is_readable(self._pidfd):
             yield self._events.fileno(), math.inf
-        for seconds in _PATIENCE:
+        for seconds in _TIMEOUTS:
             if self._take_reports() is None:
                 yield self._reaper.fileno(), seconds
                 self._reaper.wake()
@@ -412,12 +412,12 @@ class CommandGuest(Uncopyable, Generic[T]):
             return
         self._close_agents()
         self._reaper.end()
-        for seconds in _END_PATIENCE:
+        for seconds in _END_TIMEOUTS:
             with trio.move_on_after(seconds):
                 await trio.lowlevel.wait_readable(self._reaper.end_descriptor)
                 return
             self._reaper.wake()
-            if seconds == _END_PATIENCE[-2]:
+            if seconds == _END_TIMEOUTS[-2]:
                 self._reaper.kill()
         raise OSError(errno.ETIMEDOUT, "they do not end")
 

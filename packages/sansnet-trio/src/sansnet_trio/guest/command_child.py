@@ -8,7 +8,7 @@ the second child, which makes the guest and becomes the command:
     start ----------------> new namespaces
                             fork -----------------> wait
     its process id <------- "reaper"
-                            "told" ---------------> fork -----------------> its directory in /proc
+                            "reported" -----------> fork -----------------> its directory in /proc
     map the user <----------------------------------------------------------"made"
                                                     isolate itself          make the guest
 
@@ -45,7 +45,7 @@ from sansnet_trio.words import word
 
 __all__ = ["Start", "Started", "become"]
 
-_TOLD = b"told"
+_REPORTED = b"reported"
 
 
 class Started(NamedTuple):
@@ -102,13 +102,13 @@ def become(
     if reaper:
         channel.send(Started(reaper, alone, problem), [theirs.fileno()])
         if alone:
-            theirs.send(_TOLD)
+            theirs.send(_REPORTED)
             os._exit(0)
         syscalls.adopt_orphans()
     else:
         syscalls.set_parent_death_signal(signal.SIGKILL)
     theirs.close()
-    if alone and not ours.recv(len(_TOLD)):
+    if alone and not ours.recv(len(_REPORTED)):
         return
     reaper = os.getpid()
     command = os.fork()
