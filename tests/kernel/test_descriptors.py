@@ -172,10 +172,10 @@ def _works(guest: Guest, address: str, port: int) -> bool:
 def test_what_fails_after_the_commands_end_does_not_change_its_status(lab: Lab, failure: str) -> None:
     script = f"""
 import errno, os, sys
-from sansnet_trio.guest import remaining
-def fail(*arguments):
+from sansnet_trio.guest.command import CommandGuest
+async def fail(guest):
     raise {failure}
-remaining.signal_remaining = fail
+CommandGuest.end_remaining = fail
 from sansnet_cli.main import main
 sys.argv = ["sansnet", "run", "--", "sh", "-c", "exit 7"]
 main()

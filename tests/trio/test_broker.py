@@ -154,7 +154,7 @@ def test_an_error_of_the_broker_is_an_error_here() -> None:
 
 
 def test_a_request_that_is_none_has_no_effect() -> None:
-    """Whatever the bytes are, pickles among them: only those of the list that this command needs do something."""
+    """Only those of the list that this command needs do something; pickles are not even read."""
 
     class Harmful:
         def __reduce__(self) -> Any:

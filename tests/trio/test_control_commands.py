@@ -17,6 +17,7 @@ from sansnet_core.testing.packets import udp
 from sansnet_trio.control.commands import ControlCommands, RequestError
 from sansnet_trio.driver_statistics import DriverStatistics
 from sansnet_trio.forward.forwards import Forwards as RealForwards
+from sansnet_trio.sandbox import Level, Mode
 
 STATISTICS = DriverStatistics(*range(1, 8))
 
@@ -265,6 +266,7 @@ def test_the_documentations_examples_of_a_guest_are_true(part: str) -> None:
     pair.guest.send_frame(bytes(60))
     pair.settle()
     commands = ControlCommands()
+    commands.set_sandbox(Level(seccomp=Mode.ENFORCE, landlock=7, files=False))
     with commands.serving(pair.network, Driver()):
         [(request, answer)] = documented(part)
         assert answer_or_error(commands, request) == answer

@@ -13,7 +13,8 @@ from typing import Final
 import pytest
 
 from tests.kernel.sandbox import copies
-from tests.kernel.sandbox.attacks import ATTACKS, READING, STAT_OF_A_PATH, WRITING, named
+from tests.kernel.sandbox.attacks import ATTACKS
+from tests.kernel.sandbox.expected import AGENT, ALLOWED, BROKER, MAIN, REAPER, RESIDENT
 from tests.lab import USER, Lab, eventually
 from tests.lab.callers import ended
 from tests.lab.namespaces import Namespace, held_namespace, running
@@ -22,34 +23,8 @@ Outcomes = dict[str, str]
 
 ENFORCE: Final = ("--sandbox", "enforce")
 
-MAIN: Final = "sansnet"
-AGENT: Final = "socket agent"
-RESIDENT: Final = "resident"
-BROKER: Final = "broker"
-REAPER: Final = "reaper"
-
 REFUSED: Final = {"killed", "EACCES", "EPERM", "ENOSYS", "ENOTTY"}
 """The ends of an attack that the sandbox stopped."""
-RTNETLINK: Final = {"AF_NETLINK", "AF_NETLINK, non-blocking", "AF_NETLINK, with bits in the upper halves"}
-ALLOWED: Final = {
-    MAIN: {STAT_OF_A_PATH, "pidfd_send_signal"},
-    AGENT: {STAT_OF_A_PATH},
-    RESIDENT: {STAT_OF_A_PATH, *RTNETLINK},
-    REAPER: {STAT_OF_A_PATH, "kill", "kill of its group", "kill of its parent"},
-}
-"""The attacks that succeed, by process; docs/security.md has the reasons."""
-BROKERED: Final = {
-    *named(READING, WRITING),
-    *RTNETLINK,
-    *("fork", "clone", "setns of a user namespace", "kill of its group", "pidfd_open", "socketpair", "memfd_create"),
-    *("landlock_create_ruleset", "seccomp: a filter", "capset", "setsid", "umask"),
-    *(
-        f"{name}{half}"
-        for name in ("PR_SET_PDEATHSIG", "PR_CAP_AMBIENT")
-        for half in ("", " with a bit in the upper half")
-    ),
-}
-"""The attacks that may succeed in the broker, which reads no byte of a guest."""
 
 
 @pytest.fixture
@@ -82,7 +57,7 @@ def check(place: Path, *processes: str) -> None:
     for process in (MAIN, BROKER, *processes):
         found = {name: end for name, end in read(place, process).items() if end not in REFUSED}
         if process == BROKER:  # its possibilities depend on the rights of the user
-            assert {name: end for name, end in found.items() if name not in BROKERED} == {}
+            assert {name: end for name, end in found.items() if name not in ALLOWED[BROKER]} == {}
         else:
             assert set(found) == ALLOWED[process], (process, found)
     assert {file.stem for file in place.glob("*.json")} == {MAIN, BROKER, *processes}

@@ -368,6 +368,11 @@ class FlowHeaders:
             head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum)
         egress.put(prefix + head, payload)
 
+    def holds(self, payload: Buffer, segment_size: int) -> bool:
+        """Whether a datagram of this flow, or each one of a run, can carry its data."""
+        size = min(segment_size or len(payload), len(payload))
+        return size <= MAX_PACKET_SIZE - (28 if self._version4 else 8)
+
     def largest_run(self, segment_size: int) -> int:
         """Most payload bytes of one frame of datagrams, for a link with USO; a multiple of `segment_size`."""
         room = min(self._egress.link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)

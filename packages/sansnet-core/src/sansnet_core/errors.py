@@ -65,6 +65,7 @@ class Reason(Enum):
     INBOUND_GUEST = "inbound traffic of a family in which the guest has no address"
     INBOUND_COLLISION = "inbound traffic that the guest could not tell from another connection or flow"
     HOST_SOURCE = "inbound datagram that the filter rejects, or from a source that the guest could not have sent to"
+    HOST_SIZE = "datagram or echo reply over IPv6 that is larger than IPv4, in which the guest sees it, can carry"
     HOST_SEND = "datagram or ping that failed on the host or beyond"
     FAILED = "frame or flow at which sansnet itself failed, by a mistake in it; its log tells where the recording is"
     ICMP_LIMIT = "ICMP error beyond the rate limit of ICMP errors to the guest"

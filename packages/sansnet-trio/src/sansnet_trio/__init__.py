@@ -19,7 +19,8 @@ Names that are not listed here are found in these modules, which are public too:
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,
   for programs that make the guest themselves.
-- `guest.child`, `guest.execute`, `guest.live_change`: the parts of `CommandGuest` for programs with their own start.
+- `guest.child`, `guest.execute`, `guest.live_change`, `guest.socket_agent`: the parts of `CommandGuest` for programs
+  with their own start.
 - `links.machine_link`, `links.machine_listener`, `links.observed`, `links.passed_socket`: sockets of machines, and
   observed links.
 - `links.tap`, `links.unix_stream`, `links.vhost_user`: links, each with the limits of its MTU.

@@ -224,3 +224,36 @@ def test_a_connection_that_is_over_leaves_nothing() -> None:
     memory.held = 2 * LIMIT
     memory.make_room()
     assert holder.pieces == 2
+
+
+def test_a_stream_that_is_read_late_gets_room_once() -> None:
+    """Otherwise two streams could pass the room on to each other for ever, if the driver is slow."""
+    memory = held(LIMIT)
+    late, others = Holder(), [Holder() for _ in range(2)]
+    for holder in (late, *others):
+        memory.room(holder, 1)
+    memory.held = LIMIT - MIN_ROOM
+    memory.resume(0.0)
+    memory.resume(PROMISE)
+    assert list(memory.promised) == others[:1]
+    assert memory.room(late, 10_000) == MIN_ROOM
+    assert memory.room(late, 10_000) == 0
+    assert list(memory.waiting) == [others[1], late]
+
+
+def test_a_stream_that_is_over_is_not_late() -> None:
+    memory = held(LIMIT)
+    gone, other, new = Holder(), Holder(), Holder()
+    for holder in (gone, other):
+        memory.room(holder, 1)
+    memory.held = LIMIT - MIN_ROOM
+    memory.resume(0.0)
+    memory.resume(PROMISE)
+    memory.forget(gone, 0, 0)
+    assert memory.room(gone, 1) == 0
+    memory.forget(gone, 0, 0)
+    memory.resume(2 * PROMISE)
+    assert memory.room(new, 1) == 1
+    memory.recount(memory.held, {new: 0})
+    memory.promised[new] = None
+    assert memory.room(other, 1) == 0

@@ -300,11 +300,11 @@ class _Reader:
 
     def _sandbox(self) -> Mode:
         """The mode of the sandbox, from the option or the environment."""
-        given = self._last("sandbox", mode)
-        if given is not None:
-            return given
-        named = os.environ.get(_SANDBOX)
-        return _converted(f"${_SANDBOX}", named, mode) if named else DEFAULT
+        named = self._last("sandbox", mode)
+        if named is not None:
+            return named
+        text = os.environ.get(_SANDBOX)
+        return _converted(f"${_SANDBOX}", text, mode) if text else DEFAULT
 
     def _record(self) -> str | None:
         """The absolute path of the file for a recording."""

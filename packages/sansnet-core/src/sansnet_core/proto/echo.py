@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from errno import EMSGSIZE
 from functools import partial
 from math import inf
 from typing import Final, NamedTuple
 
+from sansnet_core import checks
 from sansnet_core.addresses import is_link_local, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
@@ -220,6 +222,10 @@ class Echo:
             flow.received += len(data)
             self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, OWN_TTL, tos)
             return
+        if len(data) > checks.MAX_DATA[len(flow.host.address)]:
+            error = ExtendedError(EMSGSIZE, ORIGIN_LOCAL, 0, 0, 0, None)
+            self.echo_failed(flow.socket, sequence, error, bytes(data))
+            return
         self._context.out.orders.append(
             SendEcho(flow.socket, flow.host.address, sequence, data, ttl, tos, may_fragment)
         )
@@ -237,6 +243,10 @@ class Echo:
         if source != flow.host.address:
             ends = Endpoint._make((source, 0)), Endpoint._make((flow.guest.address, 0))
             self._context.drop_packet(Reason.HOST_SOURCE, _protocol(flow.guest), *ends)
+            return
+        if len(data) > checks.MAX_DATA[len(flow.guest.address)]:
+            ends = Endpoint._make((flow.remote.address, 0)), Endpoint._make((flow.guest.address, 0))
+            self._context.drop_packet(Reason.HOST_SIZE, _protocol(flow.guest), *ends)
             return
         flow.received += len(data)
         self._reply(flow.remote.address, flow.guest.address, flow.guest.port << 16 | sequence, data, ttl, tos)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 import os
 import socket
-from typing import TYPE_CHECKING
 
-from sansnet_trio.broker.requests import Answer, Request
+from sansnet_trio.broker.requests import Answer, Asked, Request
 from sansnet_trio.guest.socket_agent import TIMEOUT, SocketAgents, StartedAgent, start_agent
 from sansnet_trio.linux.children import ProcessHandle
-
-if TYPE_CHECKING:
-    from sansnet_trio.broker.client import Broker
 
 __all__ = ["AgentJob", "start_by"]
 
@@ -53,7 +49,7 @@ class AgentJob:
             self._process = None
 
 
-def start_by(broker: Broker, agents: SocketAgents) -> None:
+def start_by(broker: Asked, agents: SocketAgents) -> None:
     """Let a broker start the next agents."""
 
     def start() -> StartedAgent:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from sansnet_trio.broker.requests import Answer, Handler, Request
+from sansnet_trio.broker.requests import Answer, Asked, Handler, Request
 from sansnet_trio.recording.failures import MAX_FILES, NewFiles
 from sansnet_trio.recording.file import make_next
-
-if TYPE_CHECKING:
-    from sansnet_trio.broker.client import Broker
 
 __all__ = ["BrokeredFailureFiles", "failure_handlers", "next_recording", "recording_handlers"]
 
@@ -50,7 +47,7 @@ def failure_handlers() -> Mapping[Request, Handler]:
 # the part of the process that serves a guest
 
 
-def next_recording(broker: Broker) -> Callable[[], int]:
+def next_recording(broker: Asked) -> Callable[[], int]:
     """The function that makes the next file of a recording; see `RecordingFile.make_next`."""
     return lambda: broker.ask(Request.NEXT_RECORDING).expect(1)[0]
 
@@ -58,7 +55,7 @@ def next_recording(broker: Broker) -> Callable[[], int]:
 class BrokeredFailureFiles:
     """`FailureFiles` that a broker makes."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Asked) -> None:
         self._broker = broker
 
     def make(self) -> tuple[str, int]:

@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import IntEnum
 from struct import Struct
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from sansnet_core import SansnetError
 from sansnet_trio.broker.jobs import Finished
 from sansnet_trio.linux.descriptors import receive_descriptors
 
-__all__ = ["Answer", "Handler", "Request", "RequestJob", "Requester", "Unanswered"]
+__all__ = ["Answer", "Asked", "Handler", "Request", "RequestJob", "Requester", "Unanswered"]
 
 _REQUEST: Final = Struct("=BI")  # kind, number
 _NUMBER: Final = Struct("=I")
@@ -78,6 +78,13 @@ class Answer(NamedTuple):
 
 Handler: TypeAlias = Callable[[], Answer]
 """Carries out a request; an `OSError` is the answer, too."""
+
+
+class Asked(Protocol):
+    """A broker, to be asked; see `Broker`."""
+
+    def ask(self, request: Request, timeout: float = ..., /) -> Answer:
+        """See `Requester.ask`."""
 
 
 class Unanswered(OSError, SansnetError):

@@ -56,10 +56,10 @@ __all__ = ["CommandGuest"]
 
 T = TypeVar("T")
 
-_PATIENCE: Final = (1.0, 4.0)
+_TIMEOUTS: Final = (1.0, 4.0)
 """Seconds that the reaper may take to report the end of the command, which takes it a millisecond; after the first ones
 it is continued, in case another process has stopped it."""
-_END_PATIENCE: Final = (GRACE + 1.0, 5.0, 5.0)
+_END_TIMEOUTS: Final = (GRACE + 1.0, 5.0, 5.0)
 """Seconds that it may take to end; after the first ones it is continued, then killed."""
 
 
@@ -95,6 +95,8 @@ class CommandGuest(Uncopyable, Generic[T]):
         self._files: dict[str, int] = {}
         """Descriptors of the guest's own files, by path."""
         self._live: LiveGuest | None = None
+        self._namespaces: list[int] = []
+        """Descriptors of its user namespace, network and mounts."""
 
     @classmethod
     def fork(
@@ -206,7 +208,6 @@ class CommandGuest(Uncopyable, Generic[T]):
             for descriptor in (self._reaper.fileno(), self._pidfd):
                 self._events.register(descriptor, select.EPOLLIN)
             assert self._directory is not None
-            self.agents = SocketAgents(partial(_join, self._directory), (self._directory,))
             map_identity(self._directory)
             self._channel.send("mapped")
         except (EOFError, ProcessLookupError):
@@ -235,13 +236,18 @@ class CommandGuest(Uncopyable, Generic[T]):
     def receive_ready(self) -> ReadyGuest[T]:
         """Like `ready`, but blocking: for programs that do not run trio yet."""
         (paths, link, prepared, warnings, notes), descriptors = self._channel.receive_with_descriptors()
-        if not descriptors:
+        self._namespaces, opened = descriptors[1:4], descriptors[4:]
+        if len(self._namespaces) < 3:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self._namespaces = []
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        tap, *opened = descriptors
+        tap = descriptors[0]
+        user, network, mounts = self._namespaces
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
-        assert self._directory is not None
-        mounts = f"/proc/self/fd/{self._directory}/ns/mnt"
-        self._live = LiveGuest(partial(_join, self._directory), (self._directory,), mounts, self._files)
+        join = partial(_join, user, network)
+        self.agents = SocketAgents(join, (user, network))
+        self._live = LiveGuest(join, (user, network, mounts), mounts, self._files)
         try:
             assert self._reaper is not None
             self._reaper.wait_ready(TIMEOUT)
@@ -310,12 +316,12 @@ class CommandGuest(Uncopyable, Generic[T]):
         return self._status
 
     def _awaited(self) -> Iterator[tuple[int, float]]:
-        """What to wait for until the status is known: descriptors that become readable, and seconds at most."""
+        """Descriptors to wait for until the status is known, and for how many seconds at most."""
         if self._reaper is None or self._pidfd is None or self._events is None:
             raise GuestError.killed()
         while self._take_reports() is None and not is_readable(self._pidfd):
             yield self._events.fileno(), math.inf
-        for seconds in _PATIENCE:
+        for seconds in _TIMEOUTS:
             if self._take_reports() is None:
                 yield self._reaper.fileno(), seconds
                 self._reaper.wake()
@@ -406,12 +412,12 @@ class CommandGuest(Uncopyable, Generic[T]):
             return
         self._close_agents()
         self._reaper.end()
-        for seconds in _END_PATIENCE:
+        for seconds in _END_TIMEOUTS:
             with trio.move_on_after(seconds):
                 await trio.lowlevel.wait_readable(self._reaper.end_descriptor)
                 return
             self._reaper.wake()
-            if seconds == _END_PATIENCE[-2]:
+            if seconds == _END_TIMEOUTS[-2]:
                 self._reaper.kill()
         raise OSError(errno.ETIMEDOUT, "they do not end")
 
@@ -435,7 +441,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         self.host_changes.close()
         while self._files:
             os.close(self._files.popitem()[1])
-        for descriptor in (self._pidfd, self._directory):
+        for descriptor in (self._pidfd, self._directory, *self._namespaces):
             if descriptor is not None:
                 os.close(descriptor)
         self._pidfd = self._directory = None
@@ -447,13 +453,7 @@ class CommandGuest(Uncopyable, Generic[T]):
         self.close()
 
 
-def _join(directory: int) -> None:
-    """Enter a guest's user and network namespaces.
-
-    Args:
-        directory: descriptor of the command's directory in /proc.
-    """
-    with open(f"/proc/self/fd/{directory}/ns/net") as network:
-        # If the command keeps its user, it is in another user namespace than the network's owner
-        syscalls.setns(syscalls.open_owner(network.fileno()), syscalls.CLONE_NEWUSER)
-        syscalls.setns(network.fileno(), syscalls.CLONE_NEWNET)
+def _join(user: int, network: int) -> None:
+    """Enter a guest's user and network namespaces, by descriptors of them."""
+    syscalls.setns(user, syscalls.CLONE_NEWUSER)
+    syscalls.setns(network, syscalls.CLONE_NEWNET)

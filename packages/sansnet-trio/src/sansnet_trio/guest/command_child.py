@@ -8,7 +8,7 @@ the second child, which makes the guest and becomes the command:
     start ----------------> new namespaces
                             fork -----------------> wait
     its process id <------- "reaper"
-                            "told" ---------------> fork -----------------> its directory in /proc
+                            "reported" -----------> fork -----------------> its directory in /proc
     map the user <----------------------------------------------------------"made"
                                                     isolate itself          make the guest
 
@@ -45,7 +45,7 @@ from sansnet_trio.words import word
 
 __all__ = ["Start", "Started", "become"]
 
-_TOLD = b"told"
+_REPORTED = b"reported"
 
 
 class Started(NamedTuple):
@@ -102,13 +102,13 @@ def become(
     if reaper:
         channel.send(Started(reaper, alone, problem), [theirs.fileno()])
         if alone:
-            theirs.send(_TOLD)
+            theirs.send(_REPORTED)
             os._exit(0)
         syscalls.adopt_orphans()
     else:
         syscalls.set_parent_death_signal(signal.SIGKILL)
     theirs.close()
-    if alone and not ours.recv(len(_TOLD)):
+    if alone and not ours.recv(len(_REPORTED)):
         return
     reaper = os.getpid()
     command = os.fork()
@@ -166,6 +166,8 @@ def _make_guest(
     warnings: list[str] = []
     notes: list[str] = []
     _unshare_network(plan, ipc=alone)
+    # Descriptors of them, because not every process that enters them later can find this one in /proc
+    namespaces = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "net", "mnt")]
     own_files = prepare_mounts(plan, warnings, notes, new_proc=alone)
     allow_ping()
     tap, link = open_interface(plan)
@@ -174,7 +176,9 @@ def _make_guest(
         allow_low_ports()
         keep_user(*user)
     ready = (tuple(own_files), link, prepared, tuple(warnings), tuple(notes))
-    channel.send(ready, [tap, *own_files.values()])
+    channel.send(ready, [tap, *namespaces, *own_files.values()])
+    for descriptor in namespaces:
+        os.close(descriptor)
     start: Start = channel.receive()
     if start.foreground:
         _take_terminal()

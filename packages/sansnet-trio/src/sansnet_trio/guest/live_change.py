@@ -66,8 +66,8 @@ class LiveGuest:
 
     Args:
         join: called in a child; it enters the guest's user and network namespaces, or raises OSError.
-        descriptors: the descriptors that `join` needs.
-        mounts: path of the guest's mount namespace; None if it has no files of its own.
+        descriptors: the descriptors that `join` needs, and `mounts`.
+        mounts: descriptor of the guest's mount namespace; None if it has no files of its own.
         files: descriptors of the guest's own files, by path. A file that is made anew replaces its descriptor there.
     """
 
@@ -75,7 +75,7 @@ class LiveGuest:
         self,
         join: Callable[[], None],
         descriptors: Collection[int] = (),
-        mounts: str | None = None,
+        mounts: int | None = None,
         files: dict[str, int] | None = None,
     ) -> None:
         self.join = join
@@ -178,7 +178,7 @@ async def change_guest(guest: LiveGuest, change: GuestChange) -> tuple[str, ...]
 def _change_in_child(
     change: GuestChange,
     join: Callable[[], None],
-    mounts: str | None,
+    mounts: int | None,
     own: Mapping[str, OwnFile],
     channel: Channel,
     parent: int,
@@ -186,32 +186,27 @@ def _change_in_child(
     """The child's part."""
     gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
     syscalls.forbid_dump()
-    with contextlib.ExitStack() as stack:
-        namespace = None
-        if mounts is not None and own:
-            namespace = os.open(mounts, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, namespace)
-        if change.new.configure:
-            load_alone()
-        join()
-        syscalls.set_parent_death_signal(signal.SIGKILL)
-        syscalls.forbid_dump()  # entering a user namespace may reset it (fs.suid_dumpable)
-        if os.getppid() != parent:
-            return
-        if change.new.configure:
-            reconfigure(change.old, change.new, change.kept, change.given_up)
-        made: dict[str, int] = {}
-        problems: list[str] = []
-        if namespace is not None:
-            for path, file in own.items():
-                try:
-                    syscalls.setns(namespace, syscalls.CLONE_NEWNS)
-                    new = rewrite(path, file.text, file.descriptor, changed=file.changed)
-                except FileNotFoundError:  # the host's file to mount over is gone
-                    continue
-                except OSError as error:
-                    problems.append(f"{path} cannot be replaced ({error.strerror})")
-                else:
-                    if new is not None:
-                        made[path] = new
-        channel.send((tuple(made), tuple(problems)), list(made.values()))
+    if change.new.configure:
+        load_alone()
+    join()
+    syscalls.set_parent_death_signal(signal.SIGKILL)
+    syscalls.forbid_dump()  # entering a user namespace may reset it (fs.suid_dumpable)
+    if os.getppid() != parent:
+        return
+    if change.new.configure:
+        reconfigure(change.old, change.new, change.kept, change.given_up)
+    made: dict[str, int] = {}
+    problems: list[str] = []
+    for path, file in own.items():
+        try:
+            if mounts is not None:
+                syscalls.setns(mounts, syscalls.CLONE_NEWNS)
+            new = rewrite(path, file.text, file.descriptor, changed=file.changed)
+        except FileNotFoundError:  # the host's file to mount over is gone
+            continue
+        except OSError as error:
+            problems.append(f"{path} cannot be replaced ({error.strerror})")
+        else:
+            if new is not None:
+                made[path] = new
+    channel.send((tuple(made), tuple(problems)), list(made.values()))

@@ -121,10 +121,15 @@ def _mount_proc(notes: list[str]) -> None:
     The kernel forbids it if the host's is not wholly visible, as in most containers.
     """
     mounts = _read_mounts()
-    _, given, _, own = next(
+    _, options_there, _, own = next(
         (mount for mount in reversed(mounts) if mount.point == "/proc" and mount.kind == "proc"), _PLAIN_PROC
     )
-    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC | (syscalls.MS_RDONLY if "ro" in given else 0)
+    flags = (
+        syscalls.MS_NOSUID
+        | syscalls.MS_NODEV
+        | syscalls.MS_NOEXEC
+        | (syscalls.MS_RDONLY if "ro" in options_there else 0)
+    )
     options = ",".join(option for option in own if option.startswith(("hidepid=", "gid=", "subset=")))
     with contextlib.ExitStack() as stack:
         above = {}

@@ -44,8 +44,8 @@ GRACE: Final = 0.5
 """Seconds between SIGTERM and SIGKILL for processes that the command left."""
 _KILL_TIMEOUT: Final = 5.0
 """Seconds that killed processes may take to end; they take them only in system calls that cannot be interrupted."""
-_POLL_INTERVAL: Final = 10
-"""Milliseconds between two looks at processes that end."""
+_POLL_INTERVAL: Final = 0.01
+"""Seconds between two looks at processes that end."""
 _BATCH: Final = 64
 """Children that are reaped before the channel is looked at again: a guest may make them without end."""
 
@@ -198,7 +198,8 @@ def become_reaper(channel: socket.socket, command: int, *, alone: bool, users: b
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, there is nothing to wait for
         os.chdir("/")
         syscalls.set_name(_NAME)
-        _forget_arguments()
+        with contextlib.suppress(OSError):  # there is no /proc, as the other child reports
+            _forget_arguments()
         helper_process.keep_only(channel.fileno(), {CAP_KILL} if users else ())
         if not alone:
             syscalls.set_parent_death_signal(0)  # to end the guest's processes then
@@ -300,6 +301,10 @@ class _Reaping:
         """Its process id; 0 when it has ended."""
         self._others = others
         self._changes = syscalls.signal_descriptor({signal.SIGCHLD})
+        self._events = select.epoll()  # poll(2) fails when the guest lowers our limit on descriptors
+        for descriptor in (self._changes, channel.fileno()):
+            self._events.register(descriptor, select.EPOLLIN)
+        self._is_open = self._more = True
         self._reports: list[tuple[int, int]] = [(_READY, 0)]
         """Those that have not been sent."""
         self._deadline: float | None = None
@@ -307,19 +312,21 @@ class _Reaping:
 
     def run(self) -> None:
         """Run until the guest has ended."""
-        is_open = more = True
         while not self._is_over():
-            poll = select.poll()
-            poll.register(self._changes, select.POLLIN)
-            if is_open:
-                poll.register(self._channel, select.POLLIN | (select.POLLOUT if self._reports else 0))
-            poll.poll(0 if more else None if self._deadline is None else _POLL_INTERVAL)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._changes, 1 << 12)
-            more = self._reap()
-            self._send_reports()
-            if is_open and not self._answer():
-                is_open, self._deadline = False, time.monotonic()
+            with contextlib.suppress(MemoryError):  # the guest may lower our limits
+                self._do_next()
+
+    def _do_next(self) -> None:
+        if self._is_open:
+            self._events.modify(self._channel, select.EPOLLIN | (select.EPOLLOUT if self._reports else 0))
+        self._events.poll(0 if self._more else None if self._deadline is None else _POLL_INTERVAL)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._changes, 1 << 12)
+        self._more = self._reap()
+        self._send_reports()
+        if self._is_open and not self._answer():
+            self._events.unregister(self._channel)
+            self._is_open, self._deadline = False, time.monotonic()
 
     def _is_over(self) -> bool:
         if self._deadline is None:

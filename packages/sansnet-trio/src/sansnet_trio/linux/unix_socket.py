@@ -30,7 +30,7 @@ from sansnet_trio.linux.descriptors import SHORTAGE
 from sansnet_trio.linux.own_names import OwnName
 from sansnet_trio.linux.syscalls import MAX_BACKLOG
 
-__all__ = ["ListenError", "Peer", "UnixSocket", "network_cookie", "peer"]
+__all__ = ["ListenError", "Peer", "UnixSocket", "has_network_cookies", "network_cookie", "peer"]
 
 _OWNER_ONLY: Final = 0o600
 

@@ -94,8 +94,9 @@ def check_arguments(arguments: Sequence[str], *, vhost_user: bool) -> None:
         )
     if vhost_user and "mem-path" in options:
         raise OptionsError(
-            "-mem-path gives the machine memory that is not shared; make it -object memory-backend-file,id=m,share=on,"
-            f"mem-path=PATH,size=SIZE -machine memory-backend=m, or give {word('use_vhost_user=False')}"
+            "-mem-path gives the machine memory that is not shared; leave it out, or make it -object "
+            "memory-backend-file,id=m,share=on,mem-path=PATH,size=SIZE -machine memory-backend=m with "
+            f"{word('allow_unsealed=True')}, or give {word('use_vhost_user=False')}"
         )
 
 

@@ -7,7 +7,9 @@ all of them were free.
 
 A stream that was refused memory waits in a queue. When memory becomes free, only as many streams are resumed, from the
 head of the queue, as there is room for. The room is promised to them for a moment, so that streams that did not wait
-cannot take it first. A resumed stream may have nothing to read, so after that moment the next ones get the room.
+cannot take it first. A resumed stream may have nothing to read, so after that moment the next ones get the room. If it
+is read later than that, since the driver was busy, it gets room nevertheless: otherwise streams could pass the room on
+to each other for ever, and none would be read.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Memory:
         promised: connections that were resumed a moment ago and have read nothing yet.
     """
 
-    __slots__ = ("_holders", "_min_room", "_promised_at", "beyond", "held", "limit", "promised", "waiting")
+    __slots__ = ("_holders", "_late", "_min_room", "_promised_at", "beyond", "held", "limit", "promised", "waiting")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -62,6 +64,8 @@ class Memory:
         self._holders: OrderedDict[Holder, None] = OrderedDict()
         """Connections with pieces beyond a gap, the next one to free a piece first."""
         self.promised: dict[Holder, None] = {}
+        self._late: dict[Holder, None] = {}
+        """Connections that were resumed before, and have not asked for room since."""
         self.waiting: OrderedDict[Holder, None] = OrderedDict()
 
     def window(self, limit: int) -> int:
@@ -104,7 +108,9 @@ class Memory:
     def room(self, holder: Holder, wanted: int) -> int:
         """How many of `wanted` bytes a stream may read from its host; if 0, it waits until `resume`."""
         left = self.limit - self.held + self.beyond
-        if self.promised:
+        if holder in self._late:
+            del self._late[holder]
+        elif self.promised:
             left -= self._min_room * (len(self.promised) - (holder in self.promised))
         waiting = len(self.waiting)
         if waiting:
@@ -120,6 +126,7 @@ class Memory:
         """Resume as many streams at the head of the queue as there is room for."""
         waiting, promised = self.waiting, self.promised
         if now >= self._promised_at + PROMISE:
+            self._late |= promised
             promised.clear()
         left = self.limit - self.held + self.beyond
         while waiting and left >= self._min_room * (len(promised) + 1):
@@ -140,6 +147,7 @@ class Memory:
         self._holders.pop(holder, None)
         self.waiting.pop(holder, None)
         self.promised.pop(holder, None)
+        self._late.pop(holder, None)
 
     def recount(self, held: int, holders: Mapping[Holder, int]) -> None:
         """Correct the sums.
@@ -149,7 +157,7 @@ class Memory:
             holders: all connections, and the bytes that each has beyond a gap.
         """
         self.held, self.beyond = held, sum(holders.values())
-        for flows in (self._holders, self.waiting, self.promised):
+        for flows in (self._holders, self.waiting, self.promised, self._late):
             for gone in [flow for flow in flows if flow not in holders]:
                 del flows[gone]
         for holder, queued in holders.items():

@@ -43,6 +43,7 @@ from sansnet_core.errors import Malformed, Reason
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import (
     ORIGIN_ICMP,
+    ORIGIN_LOCAL,
     Buffer,
     DeliverDatagram,
     Endpoint,
@@ -82,6 +83,9 @@ _DNS_PORT: Final = dns.PORT
 MAX_SENT: Final = 128
 """Most datagrams in one frame from the guest: UDP_MAX_SEGMENTS of recent kernels (linux/udp.h). Each costs a send if
 the host's kernel refuses the run."""
+
+MAX_DATA4: Final = checks.MAX_DATA[4]
+"""Bytes; a larger datagram is one of IPv6, and too large if the other side of its flow has IPv4."""
 
 MAX_MTU: Final = 65535
 """Bytes; no path has a larger MTU for IPv4, and none needs one for UDP."""
@@ -175,6 +179,13 @@ class Udp:
         if flow.relay is not None:
             flow.relay.send(flow, data, segment_size, tos)
             return
+        if (
+            len(data) > MAX_DATA4
+            and min(segment_size or len(data), len(data)) > checks.MAX_DATA[len(flow.host.address)]
+        ):
+            error = ExtendedError(EMSGSIZE, ORIGIN_LOCAL, 0, 0, 0, None)
+            self.datagram_failed(flow.socket, flow.host, error, bytes(data))
+            return
         context.out.orders.append(
             DeliverDatagram(flow.socket, flow.guest, flow.remote, data, segment_size, ttl, tos)
             if flow.served
@@ -266,6 +277,9 @@ class Udp:
 
     def _to_guest(self, flow: Flow, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
         """Send the guest a datagram of a flow, or a run of them."""
+        if len(data) > MAX_DATA4 and not flow.headers.holds(data, segment_size):
+            self._context.drop_packet(Reason.HOST_SIZE, UDP, flow.remote, flow.guest)
+            return
         if flow.last_used != self._context.now:
             self._table.touch(flow)
         flow.received += len(data)
@@ -283,8 +297,12 @@ class Udp:
         remote = self._opening.unsolicited(mapping, source) if self._accepts(mapping, source) else None
         if remote is None:
             context.drop_packet(Reason.HOST_SOURCE, UDP, source, mapping.guest)
+            return
+        headers = FlowHeaders(context.egress, remote, mapping.guest, UDP)
+        if headers.holds(data, segment_size):
+            headers.udp(data, segment_size, ttl, tos)
         else:
-            FlowHeaders(context.egress, remote, mapping.guest, UDP).udp(data, segment_size, ttl, tos)
+            context.drop_packet(Reason.HOST_SIZE, UDP, remote, mapping.guest)
 
     def _accepts(self, mapping: Mapping, source: Endpoint) -> bool:
         """Whether the filter accepts an endpoint that the guest did not send to."""
