@@ -141,7 +141,7 @@ class Evil:
         return self.made
 
     def __call__(self) -> None:
-        """What it stands for may be called, too."""
+        """`pickle` saves a call of callable objects only."""
 
 
 def beginning_with(state: bytes) -> bytes:
