@@ -276,6 +276,7 @@ BROKER: Final = Profile(
             (
                 *allow("open", "openat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2"),
                 *allow("readlink", "readlinkat", "getdents64", "getcwd", "statfs", "fstatfs"),
+                *allow("mkdir", "mkdirat"),
                 *allow("unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat"),
                 *allow("chmod", "fchmod", "fchmodat", "umask", "utimensat"),
                 *allow("inotify_init1", "inotify_add_watch", "inotify_rm_watch"),

@@ -93,6 +93,8 @@ NUMBERS: Final[Mapping[str, tuple[int, int | None]]] = {
     "madvise": (28, 233),
     "membarrier": (324, 283),
     "memfd_create": (319, 279),
+    "mkdir": (83, None),
+    "mkdirat": (258, 34),
     "mmap": (9, 222),
     "mount": (165, 40),
     "mprotect": (10, 226),
