@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 from sansnet_trio.linux import privileges, syscalls
 from sansnet_trio.sandbox import landlock, seccomp
@@ -27,6 +28,8 @@ def confine(profile: Profile, mode: Mode = Mode.ENFORCE) -> Level:
     """
     if mode is Mode.OFF:
         return Level()
+    if (deactivate := getattr(sys, "deactivate_stack_trampoline", None)) is not None:  # Python 3.12 and newer
+        deactivate()  # with PYTHONPERFSUPPORT, each function that runs the first time would get executable memory
     missing: list[str] = []
     found = 0
     filtered = Mode.OFF
