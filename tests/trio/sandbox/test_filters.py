@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from sansnet_trio.sandbox import profiles
+from sansnet_trio.sandbox.call_names import name_of
 from sansnet_trio.sandbox.mode import Mode
 from sansnet_trio.sandbox.profile import OWN_PROCESS, Argument, Group, Profile, Rule
 from sansnet_trio.sandbox.profiles import Feature
@@ -51,6 +52,18 @@ def compare(profile: Profile, mode: Mode, machine: str) -> None:
     made = bpf.Filter(make_program(profile, mode, machine, reading.OWN))
     for call in reading.calls(profile, machine, NEWEST):
         assert made.run(call) == reading.expected(profile, mode, machine, NEWEST, call), call
+
+
+@pytest.mark.parametrize(("machine", "architecture"), [("x86_64", "c000003e"), ("aarch64", "c00000b7")])
+def test_the_names_are_those_of_the_kernel(machine: str, architecture: str) -> None:
+    theirs: dict[int, set[str]] = {}
+    for name, number in system_calls(machine).items():
+        theirs.setdefault(number, set()).add(name)
+    assert not {
+        number: (name_of(architecture, number), names)
+        for number, names in theirs.items()
+        if number <= NEWEST and name_of(architecture, number) not in names
+    }
 
 
 @pytest.mark.parametrize("machine", MACHINES)
