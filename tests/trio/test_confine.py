@@ -411,3 +411,16 @@ def test_python_makes_no_code_for_perf_any_more() -> None:
     """)
 
     assert lines == ["off"]
+
+
+def test_a_python_that_compiles_code_while_it_runs_has_no_filter() -> None:
+    """Its memory must become executable: with a filter, the kernel would end it at any time (PYTHON_JIT of 3.14)."""
+    lines = confined("""
+        import types
+        sys._jit = types.SimpleNamespace(is_enabled=lambda: True)
+        print(confine(profiles.main()), libc.mprotect(None, 0, 4))
+    """)
+
+    assert len(lines) == 1
+    assert lines[0].startswith("any system call, no files (Landlock ")
+    assert lines[0].endswith("seccomp: this Python compiles code while it runs; set PYTHON_JIT=0 0")
