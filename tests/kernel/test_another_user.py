@@ -31,7 +31,8 @@ changed = None
 
 
 def watch(event, arguments):
-    if changed == os.getpid() and event in ("import", "open"):
+    named = event == "import" or (event == "open" and not isinstance(arguments[0], int))  # or a descriptor
+    if named and changed == os.getpid():
         os.write(log, f"{{event}} {{arguments[0]!r}}\\n".encode())
 
 

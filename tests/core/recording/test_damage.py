@@ -15,7 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import Network, Reason, addresses, snapshot
+from sansnet_core import Network, Reason, SocketId, addresses, snapshot
+from sansnet_core.proto.udp.flow import ForwardedPort
+from sansnet_core.proxy.socks5 import associate_request
 from sansnet_core.recording import Capture, RecordingError, Replay, conversation
 from sansnet_core.recording.format import Beginning, Writer
 from sansnet_core.snapshot import TooLarge, load, save
@@ -138,6 +140,9 @@ class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return self.made
 
+    def __call__(self) -> None:
+        """`pickle` saves a call of callable objects only."""
+
 
 def beginning_with(state: bytes) -> bytes:
     parts: list[bytes] = []
@@ -181,6 +186,11 @@ def test_a_state_cannot_change_classes() -> None:
         pytest.param(b"\x80\x05}r\xff\xff\xff\x01.", id="the number of a remembered object"),
         pytest.param(b"\x80\x05\x8e" + pack("<Q", 1 << 26) + b"x.", id="the size of bytes"),
         pytest.param(pickle.dumps({"a": Evil(bytearray, 1 << 26)}, 4), id="a size of a container"),
+        pytest.param(pickle.dumps({"a": Evil(associate_request, 1 << 26)}), id="an argument of a function"),
+        pytest.param(
+            pickle.dumps({"a": Evil(Evil(getattr, ForwardedPort(SocketId(1), None, 1), "target"), 1 << 26)}),
+            id="an argument of a method",
+        ),
         pytest.param(
             b"\x80\x05]\x94(K\0K\0e0" + b"\x8c\x08builtins\x8c\x07getattr\x93h\0\x8c\x06extend\x86R\x940"
             + b"h\1h\0\x85R0" * 24 + b"}.",

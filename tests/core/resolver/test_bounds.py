@@ -10,12 +10,12 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from sansnet_core import Limits, Reason
+from sansnet_core import Limits, LinkConfig, Reason
 from sansnet_core.addresses import parse
 from sansnet_core.policy import Check, NameMode
 from sansnet_core.testing.packets import udp
 from tests.core.direct import GUEST
-from tests.core.resolver.bench import Bench, allow, configuration
+from tests.core.resolver.bench import DNS4, Bench, allow, configuration
 from tests.fuzz.cost import lines_of
 
 ALLOWED = allow("*.example.org")
@@ -52,6 +52,19 @@ def test_a_query_with_many_compressed_names_costs_little(counts: tuple[int, int]
     assert answer.rcode() == dns.rcode.FORMERR
     plain = dns.message.make_query("a.example.net", "A").to_wire()
     assert lines_of(lambda: bench.ask_bytes(head + more * 90)) < 2 * lines_of(lambda: bench.ask_bytes(plain))
+
+
+def test_a_frame_has_as_many_queries_as_it_may_have_datagrams() -> None:
+    """A run of tiny datagrams (USO) would else be thousands of queries, each with an answer."""
+    link = LinkConfig(mtu=1500, max_frame_size=65535, vnet_header=True, checksum_offload=True, uso=True)
+    bench = Bench(configuration(ALLOWED, link=link))
+    head = struct.pack("<BBHHHHH", 1, 5, 42, 12, 34, 6, 0)
+    queries = [struct.pack("!HHHHHH", number, 0x0100, 0, 0, 0, 0) for number in range(129)]
+    bench.send(udp(GUEST, 4000, DNS4, 53, b"".join(queries)), head=head)
+    assert bench.drops() == {Reason.VNET_HEADER: 1}
+    assert not bench.answers()
+    bench.send(udp(GUEST, 4000, DNS4, 53, b"".join(queries[:128])), head=head)
+    assert [answer.id for answer in bench.answers()] == list(range(128))
 
 
 def test_an_address_of_many_names_costs_little() -> None:

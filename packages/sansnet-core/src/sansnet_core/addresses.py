@@ -24,6 +24,7 @@ from sansnet_core.errors import ConfigError
 
 __all__ = [
     "LOOPBACK",
+    "UNSPECIFIED",
     "AnyAddress",
     "AnyInterface",
     "AnyMac",
@@ -51,8 +52,11 @@ __all__ = [
 LOOPBACK: Final = {4: bytes([127, 0, 0, 1]), 16: bytes(15) + b"\x01"}
 """The loopback address of each family, by its size."""
 
-_UNSPECIFIED4: Final = bytes(4)
-_UNSPECIFIED6: Final = bytes(16)
+UNSPECIFIED: Final = {4: bytes(4), 16: bytes(16)}
+"""The unspecified address of each family, by its size."""
+
+_UNSPECIFIED4: Final = UNSPECIFIED[4]
+_UNSPECIFIED6: Final = UNSPECIFIED[16]
 _BROADCAST: Final = b"\xff" * 4
 
 

@@ -14,7 +14,7 @@ from errno import (
 )
 from typing import Final
 
-from sansnet_core.addresses import Endpoint, is_unspecified
+from sansnet_core.addresses import UNSPECIFIED, Endpoint, is_unspecified
 from sansnet_core.orders import Buffer
 from sansnet_core.proxy.handshake import Destination, Handshake
 
@@ -67,7 +67,7 @@ def associate_request(size: int) -> bytes:
     Args:
         size: of an address of the proxy's family.
     """
-    return bytes([_VERSION, _ASSOCIATE, 0]) + _packed(Destination(bytes(size), 0))
+    return bytes([_VERSION, _ASSOCIATE, 0]) + _packed(Destination(UNSPECIFIED[size], 0))
 
 
 class Socks5(Handshake):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TypeAlias
 
+from sansnet_core.addresses import UNSPECIFIED
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Reason
 from sansnet_core.notices import FlowClosed
@@ -89,7 +90,7 @@ class ForwardedPort:
 
     def target(self, size: int) -> Endpoint:
         """The guest's endpoint, for reports; an address that is not fixed is `size` zero bytes."""
-        return Endpoint._make((self.address or bytes(size), self.port))
+        return Endpoint._make((self.address or UNSPECIFIED[size], self.port))
 
     def attach(self, flow: Flow) -> None:
         """Carry a flow."""

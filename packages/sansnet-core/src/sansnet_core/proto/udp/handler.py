@@ -82,7 +82,7 @@ _DNS_PORT: Final = dns.PORT
 
 MAX_SENT: Final = 128
 """Most datagrams in one frame from the guest: UDP_MAX_SEGMENTS of recent kernels (linux/udp.h). Each costs a send if
-the host's kernel refuses the run."""
+the host's kernel refuses the run, or an answer of the resolver."""
 
 MAX_DATA4: Final = checks.MAX_DATA[4]
 """Bytes; a larger datagram is one of IPv6, and too large if the other side of its flow has IPv4."""
@@ -158,10 +158,10 @@ class Udp:
         data = buf[header.start : header.end]
         if len(data) <= context.gso_size:
             context.gso_size = 0  # a run of one: the host's kernel takes no segment size that is larger than the data
-        if header.destination_port == _DNS_PORT and self.names is not None and self.names(ip, header, buf):
-            return
         if len(data) > MAX_SENT * context.gso_size > 0:
             raise Malformed(Reason.VNET_HEADER)
+        if header.destination_port == _DNS_PORT and self.names is not None and self.names(ip, header, buf):
+            return
         if flow is None:
             flow = self._opening.open(ip, header, buf)
             if flow is None:
