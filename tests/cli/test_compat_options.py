@@ -38,6 +38,14 @@ def test_the_help_fits_a_terminal(program: str) -> None:
     assert max(map(len, usage(program).splitlines())) <= 80
 
 
+@pytest.mark.parametrize("program", ["pasta", "passt"])
+def test_no_heading_of_the_help_is_alone(program: str) -> None:
+    lines = usage(program).splitlines()
+    headings = [n for n, line in enumerate(lines) if line.endswith(":") and not line.startswith(" ")]
+    assert headings
+    assert all(lines[n + 1] for n in headings)
+
+
 @pytest.mark.parametrize(
     ("path", "program"),
     [

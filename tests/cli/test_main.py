@@ -76,3 +76,19 @@ def test_options_of_a_compatible_command_that_mean_nothing_together_are_one_sent
     done = sansnet("passt", "--config-net")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "passt: --config-net is an option of pasta; leave it out; see `passt --help`\n"
+
+
+@pytest.mark.parametrize("error", ["MemoryError()", "SystemError('error return without exception set')"])
+def test_too_little_memory_while_modules_are_loaded_is_one_sentence(error: str) -> None:
+    program = (
+        "import sys\n"
+        "class Scarce:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == 'sansnet_cli.run.command': raise {error}\n"
+        "sys.meta_path.insert(0, Scarce())\n"
+        "from sansnet_cli.dispatch import dispatch\n"
+        "dispatch(['run', 'true'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "sansnet: there is too little memory; allow more, for example: ulimit -v unlimited\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from sansnet_cli.output import report
@@ -63,3 +65,18 @@ def test_the_policy_is_part_of_the_configuration(capsys: pytest.CaptureFixture[s
         "sansnet: and 11 more rules\nsansnet: default: refuse\nsansnet: proxy office: http at 10.0.0.9:3128\n"
     )
     assert "word" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            PermissionError(errno.EPERM, "Operation not permitted"),
+            "sansnet needs (Operation not permitted); if this is",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "/"), "sansnet needs (Permission denied: /); if this is"),
+        (OSError(errno.ENOSYS, "Function not implemented"), "here (Function not implemented); use Linux 5.4 or newer,"),
+    ],
+)
+def test_a_refused_system_call_has_a_remedy(error: OSError, sentence: str) -> None:
+    assert sentence in report.reason(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from subprocess import run
+from sys import executable
 from typing import Any
 
 import pytest
@@ -78,11 +80,36 @@ def test_ctl_shows_the_level() -> None:
     assert show("counters", {"guest": False}) == "there is no guest"
 
 
-def test_calls_in_the_kernels_log_get_their_names() -> None:
-    line = (
-        '[1.5] audit: type=1326 audit(1.2:3): auid=0 uid=0 gid=0 ses=0 pid=7 comm="sansnet" exe="/usr/bin/python3" '
-        "sig=0 arch={} syscall={} compat=0 ip=0x7f code=0x7ffc0000\n"
-    )
-    log = [line.format("c000003e", 257)] * 2 + [line.format("c00000b7", 56), line.format("c000003e", 333), "other\n"]
+LOGGED = (
+    '[1.5] audit: type=1326 audit(1.2:3): auid=0 uid=0 gid=0 ses=0 pid=7 comm="sansnet" exe="/usr/bin/python3" '
+    "sig=0 arch={} syscall={} compat=0 ip=0x7f code=0x7ffc0000\n"
+)
 
-    assert list(named(log)) == ["2 sansnet openat", "1 sansnet openat", "1 sansnet system call 333 of c000003e"]
+
+def test_calls_in_the_kernels_log_get_their_names() -> None:
+    log = [LOGGED.format("c000003e", 257)] * 2 + [
+        LOGGED.format("c00000b7", 56),
+        LOGGED.format("c000003e", 800),
+        "other\n",
+    ]
+
+    assert list(named(log)) == ["2 sansnet openat", "1 sansnet openat", "1 sansnet system call 800 of c000003e"]
+
+
+def test_calls_of_no_profile_have_names_too() -> None:
+    log = [LOGGED.format("c000003e", 83), LOGGED.format("c00000b7", 117), LOGGED.format("c000003e", 425)]
+
+    assert list(named(log)) == ["1 sansnet mkdir", "1 sansnet ptrace", "1 sansnet io_uring_setup"]
+
+
+def test_the_log_of_auditd_is_read_too() -> None:
+    line = LOGGED.replace("[1.5] audit: type=1326 audit", "type=SECCOMP msg=audit").format("c000003e", 59)
+
+    assert list(named([line])) == ["1 sansnet execve"]
+
+
+def test_a_log_without_such_calls_is_an_error() -> None:
+    done = run([executable, "-m", "sansnet_trio.sandbox.calls"], input=b"other\n", capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"no line names a system call (type=1326, or type=SECCOMP); give it ")

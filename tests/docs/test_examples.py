@@ -23,6 +23,7 @@ SESSIONS: Final = [path for path in PAGES if "```pycon\n" in path.read_text()]
 PROGRAMS: Final = [
     Path("docs/tutorial/4-a-virtual-machine.md"),
     Path("docs/how-to/give-a-guest-the-hosts-network.md"),
+    Path("docs/security.md"),
 ]
 """The Python of each is one program, which a test below runs."""
 FRAGMENTS: Final = [Path("docs/forwarding.md"), Path("docs/how-to/answer-dns-questions.md")]
@@ -97,6 +98,14 @@ def test_the_guest_with_the_hosts_network_reaches_the_host(tmp_path: Path) -> No
         with connection:
             connection.settimeout(60)
             assert connection.recv(10) == b"x"
+
+
+@pytest.mark.kernel
+def test_the_program_that_confines_itself_serves_its_command(tmp_path: Path) -> None:
+    script = "exit 6"
+    command = [sys.executable, program(PROGRAMS[2], tmp_path), "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr[:45]) == (6, "sandbox: only the system calls it needs, no f"), done
 
 
 @pytest.mark.slow

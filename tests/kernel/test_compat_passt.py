@@ -160,7 +160,11 @@ def test_memory_that_can_be_taken_away(caller: Caller, allowed: str) -> None:
                 machine_.sendall(GET_FEATURES)
                 answer = machine_.recv(12)[:4]
             assert answer == (b"" if allowed == "no" else GET_FEATURES[:4])
-        said = "; give QEMU a memory-backend-memfd, or --allow-unsealed" if allowed == "no" else "this process ends"
+        said = (
+            "; give QEMU a memory-backend-memfd, or sansnet --allow-unsealed"
+            if allowed == "no"
+            else "this process ends"
+        )
         assert eventually(lambda: said in log.read_text())
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)

@@ -18,7 +18,7 @@ import pytest
 from tests.kernel.test_process import gone, terminal
 from tests.lab import RUN_SANSNET, SERVER4, USER, Lab, eventually
 from tests.lab.namespaces import running
-from tests.lab.processes import children, descendants, reaper
+from tests.lab.processes import broker, children, descendants, reaper
 
 USERS = pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 WAYS = pytest.mark.parametrize("options", [[], ["--host-processes"]], ids=["own", "host"])
@@ -86,6 +86,44 @@ def test_a_command_cannot_signal_processes_of_the_host(lab: Lab, user: int | Non
         assert done.returncode == 6
         assert " 0% packet loss" in done.stderr
         assert bystander.poll() is None
+
+
+@USERS
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGSTOP, signal.SIGKILL], ids=["USR1", "STOP", "KILL"])
+def test_a_command_cannot_signal_the_process_group_of_its_caller(
+    lab: Lab, number: signal.Signals, user: int | None
+) -> None:
+    """By kill(0), which needs no number of the group. Without a terminal, the command has another group."""
+    line = lab.sansnet_command([], ["sh", "-c", f"trap '' USR1; kill -{number} 0; exit 6"], user=user, before="")
+    caller = f'{shlex.join([*as_user(user), "sleep", "60"])} >/dev/null & echo $!; exec "$@"'
+    with running(["sh", "-c", caller, "sh", *line], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        bystander = int(process.stdout.readline())
+        try:
+            expected = 128 + number
+            if number == signal.SIGUSR1:
+                expected = 6
+            elif number == signal.SIGSTOP:
+                assert eventually(lambda: any(state(pid) == "T" for pid in descendants(process.pid)))
+                assert "T" not in (state(process.pid), state(bystander), state(reaper(process.pid)))
+                process.terminate()
+                expected = 128 + signal.SIGTERM
+            assert process.wait(20) == expected
+            assert state(bystander) == "S"
+        finally:
+            os.kill(bystander, signal.SIGKILL)
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_command_without_a_terminal_is_no_leader_of_a_process_group(lab: Lab) -> None:
+    """Otherwise setsid(1) would start its program in the background, and setsid(2) would fail."""
+    script = "import os; print(os.getpgrp() not in (0, os.getpid())); os.setsid()"
+    line = lab.sansnet_command([], [sys.executable, "-c", script], user=None, before="")
+    done = subprocess.run(line, capture_output=True, text=True, timeout=20, check=True, start_new_session=True)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 @USERS
@@ -198,6 +236,15 @@ def test_stopped_helpers_stop_neither_the_network_nor_control(lab: Lab) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + signal.SIGTERM
         assert gone(command)
+
+
+def test_a_stopped_broker_still_removes_the_names_at_the_end(lab: Lab) -> None:
+    control = lab.directory / "stopped-broker"
+    with waiting(lab, ["-c", str(control)], WAITS) as process:
+        os.kill(broker(process.pid), signal.SIGSTOP)
+        assert control.exists()
+        assert ended(process) == (0, "")
+        assert not control.exists()
 
 
 def test_a_command_that_became_another_user_gets_signals(lab: Lab) -> None:

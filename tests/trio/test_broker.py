@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import trio
 
-from sansnet_trio.broker.agents import start_by
+from sansnet_trio.broker.agents import AgentJob, start_by
 from sansnet_trio.broker.client import Broker
 from sansnet_trio.broker.files import BrokeredFailureFiles, failure_handlers, next_recording, recording_handlers
 from sansnet_trio.broker.news import HostChanged, Trouble
@@ -384,6 +384,20 @@ def test_it_starts_agents_and_there_is_one_at_a_time() -> None:
                     os.close(descriptor)
 
     with_broker(Duties(agents=agents), check)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_without_a_descriptor_for_an_agent_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    job = AgentJob(SocketAgents(lambda: None))
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "dup", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        job.start()
+    job.close()
+    assert os.listdir("/proc/self/fd") == before
 
 
 def _makes(agents: SocketAgents) -> bool:

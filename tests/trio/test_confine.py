@@ -371,3 +371,56 @@ def test_no_abstract_socket_of_others_can_be_reached() -> None:
 )
 def test_a_level_is_one_line(level: Level, text: str) -> None:
     assert str(level) == text
+
+
+# calls of C libraries and Pythons that are not those of this machine
+
+
+@pytest.mark.parametrize("profile", ["main()", "BROKER", "REAPER", "RESIDENT", "SOCKET_AGENT"])
+def test_memory_for_random_numbers_is_allowed(profile: str) -> None:
+    """getrandom(3) of glibc 2.41 and newer maps it with MAP_DROPPABLE, which Linux has since 6.11."""
+    lines = confined(f"""
+        confine(profiles.{profile})
+        libc.mmap(None, ctypes.c_size_t(4096), 3, 0x28, -1, ctypes.c_long(0))
+        print("goes on")
+    """)
+
+    assert lines == ["goes on"]
+
+
+def test_a_fork_of_the_broker_with_musl() -> None:
+    """Its fork(3) calls set_tid_address(2) in the child."""
+    number = NUMBERS["set_tid_address"][ARCHITECTURES[os.uname().machine][1]]
+    lines = confined(f"""
+        confine(profiles.BROKER)
+        if os.fork() == 0:
+            libc.syscall({number}, None)
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.wait()[1]))
+    """)
+
+    assert lines == ["7"]
+
+
+def test_python_makes_no_code_for_perf_any_more() -> None:
+    """PYTHONPERFSUPPORT of Python 3.12 and newer makes memory executable, which the filter forbids."""
+    lines = confined("""
+        sys.deactivate_stack_trampoline = lambda: print("off")
+        confine(profiles.main(), Mode.OFF)
+        confine(profiles.main())
+    """)
+
+    assert lines == ["off"]
+
+
+def test_a_python_that_compiles_code_while_it_runs_has_no_filter() -> None:
+    """Its memory must become executable: with a filter, the kernel would end it at any time (PYTHON_JIT of 3.14)."""
+    lines = confined("""
+        import types
+        sys._jit = types.SimpleNamespace(is_enabled=lambda: True)
+        print(confine(profiles.main()), libc.mprotect(None, 0, 4))
+    """)
+
+    assert len(lines) == 1
+    assert lines[0].startswith("any system call, no files (Landlock ")
+    assert lines[0].endswith("seccomp: this Python compiles code while it runs; set PYTHON_JIT=0 0")

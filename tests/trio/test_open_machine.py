@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import pytest
 import trio
@@ -125,11 +124,8 @@ def test_a_program_that_prints_without_end_is_no_qemu(fake: Fake) -> None:
         run("yes")
 
 
-def test_without_a_directory_for_temporary_files(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> NoReturn:
-        raise FileNotFoundError("No usable temporary directory found")
-
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+def test_without_a_directory_for_temporary_files(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(HostError, match="no directory for temporary files is writable; set TMPDIR"):
         run(fake(""))
 

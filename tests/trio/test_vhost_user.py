@@ -410,7 +410,7 @@ def test_memory_that_takes_no_seal_is_refused(
         assert closed(machine) == f"vhost-user: {Fault.MAPPING.value}"
     assert caplog.messages == [
         "vhost-user: cannot map the guest's memory: the file has no seal against shrinking, so QEMU could cut it short "
-        "while it is in use; give QEMU a memory-backend-memfd, or allow_unsealed=True"
+        "while it is in use; give QEMU a memory-backend-memfd, or sansnet allow_unsealed=True"
     ]
     assert {record.name for record in caplog.records} == {"sansnet"}, "the command says what this logger has"
 

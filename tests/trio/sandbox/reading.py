@@ -77,8 +77,6 @@ def _holds(rule: Rule, call: bpf.Call) -> bool:
 
 def _satisfies(argument: Argument, arguments: tuple[int, ...]) -> bool:
     value = arguments[argument.number] if argument.number < len(arguments) else 0
-    if argument.whole and value > _LOW:
-        return False
     allowed = {OWN.get(each, each) & _LOW for each in argument.values}
     return value & argument.mask & _LOW in allowed
 

@@ -19,6 +19,9 @@ _MIN_MEMORY: Final = 96 << 20
 COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "policy", "replay", "completion", "pasta", "passt", "pesto")
 
 _NO_MEMORY: Final = "there is too little memory; allow more, for example: ulimit -v unlimited"
+
+_UNSET: Final = "error return without exception set"
+"""The text of the SystemError that Python raises if there is too little memory for the MemoryError."""
 """As in `output.report`, which may not be loadable then."""
 
 _WORDS: Final = {
@@ -163,7 +166,7 @@ def _explain(error: Exception) -> int:
     Raises:
         Exception: the error itself, if it is a fault of the program.
     """
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or str(error) == _UNSET:
         return _complain(_NO_MEMORY, 1)
     from sansnet_cli.output.report import reason
     from sansnet_core.errors import SansnetError

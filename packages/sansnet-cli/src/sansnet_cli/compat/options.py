@@ -156,7 +156,8 @@ def usage(program: str) -> str:
     """The help of a program, in lines of at most 80 characters."""
     lines = [f"{'usage:' if not n else '      '} {program} {how}" for n, how in enumerate(_INVOCATIONS[program])]
     for heading, group in GROUPS.items():
-        lines += ["", f"{heading}:", *described(option for option in group if option.only in ("", program))]
+        if own := [option for option in group if option.only in ("", program)]:
+            lines += ["", f"{heading}:", *described(own)]
     return "\n".join(lines) + "\n"
 
 

@@ -77,7 +77,7 @@ class CommandOptions(Record, frozen=False):
     learn: str | None = None
     record: str | None = None
     record_size: int | None = None
-    sandbox: Mode = Mode.OFF
+    sandbox: Mode = Mode.ENFORCE
 
 
 class RunOptions(NamespaceOptions, CommandOptions, frozen=False):

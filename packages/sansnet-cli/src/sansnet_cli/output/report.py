@@ -118,6 +118,17 @@ def reason(error: Exception) -> str:
             return NO_PROC
         case FileNotFoundError(filename=None) if not _has_directory():
             return "the working directory has been deleted; change to an existing one (cd)"
+        case OSError(errno=errno.ENOSYS):
+            return (
+                f"a system call that sansnet needs is missing here ({error.strerror}); use Linux 5.4 or newer, or in a "
+                "container a seccomp profile that allows it"
+            )
+        case OSError(errno=errno.EPERM | errno.EACCES):
+            place = f": {error.filename}" if error.filename else ""
+            return (
+                f"the system refuses something that sansnet needs ({error.strerror}{place}); if this is a container, "
+                "its seccomp or AppArmor profile must allow mounts, new namespaces and pidfd_open"
+            )
         case _:
             return str(error)
 

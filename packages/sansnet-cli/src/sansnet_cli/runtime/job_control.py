@@ -1,9 +1,10 @@
 """The terminal and its foreground process group, for a command in a PID namespace.
 
-Theory of operation. The command begins in our process group, with whatever else the caller's shell put there, so that
-the terminal stops, continues and interrupts all of them together. But the command cannot name that group: in its PID
-namespace the group has no number, and `tcgetpgrp` returns 0. Most programs do not care. An interactive shell makes a
-group of its own; when it ends, it cannot make the first group the foreground one again, and some shells fail then.
+Theory of operation. With a terminal, the command begins in our process group, with whatever else the caller's shell put
+there, so that the terminal stops, continues and interrupts all of them together. But the command cannot name that
+group: in its PID namespace the group has no number, and `tcgetpgrp` returns 0. Most programs do not care. An
+interactive shell makes a group of its own; when it ends, it cannot make the first group the foreground one again, and
+some shells fail then.
 
 So if we are alone in our group, which is in the foreground, and all streams are the terminal, the command gets a group
 of its own from the start. Then we do for it what a shell does for a job: when it stops, we stop too, so that the shell

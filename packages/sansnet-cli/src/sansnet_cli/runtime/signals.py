@@ -1,8 +1,9 @@
 """Passing signals on to the child of sansnet, a command or QEMU.
 
-Theory of operation. The command is in our process group, so the terminal sends its signals, as for Ctrl-C and Ctrl-Z,
-to both: if they were passed on, the command would get them twice. Signals sent by a process reach only sansnet and are
-passed on. The kernel tells them apart (si_code), but Python's handlers do not see that, so this uses a signalfd(2).
+Theory of operation. If there is a terminal, the command is in our process group, so the terminal sends its signals, as
+for Ctrl-C and Ctrl-Z, to both: if they were passed on, the command would get them twice. Signals sent by a process
+reach only sansnet and are passed on. The kernel tells them apart (si_code), but Python's handlers do not see that, so
+this uses a signalfd(2).
 
 SIGTSTP keeps its default action: Ctrl-Z stops both. See `JobControl` for commands that have a group of their own.
 """

@@ -27,7 +27,9 @@ class AgentJob:
         """The handler of the request."""
         self.close()
         self._process, channel = start_agent(self._agents.join, self._agents.descriptors)
-        return Answer(None, (channel.detach(), os.dup(self._process.descriptor)))
+        with channel:  # closed if no descriptor is left
+            process = os.dup(self._process.descriptor)
+            return Answer(None, (channel.detach(), process))
 
     def descriptor(self) -> int | None:
         """See `Job`."""

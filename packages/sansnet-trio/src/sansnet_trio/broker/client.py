@@ -103,6 +103,8 @@ class Broker(Uncopyable):
         if self._process < 0:
             return
         self._channels.close()
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGCONT)  # another process may have stopped it
         poll = select.poll()
         poll.register(self._process, select.POLLIN)
         if not poll.poll(_END_TIMEOUT * 1000):

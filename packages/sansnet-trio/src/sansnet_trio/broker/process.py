@@ -24,6 +24,7 @@ from sansnet_trio.guest.socket_agent import SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace
 from sansnet_trio.hostinfo import HostInfo
 from sansnet_trio.linux import own_names, privileges, syscalls
+from sansnet_trio.linux.descriptors import close_others
 from sansnet_trio.plan.options import NetworkOptions
 from sansnet_trio.sandbox import chosen, confine
 from sansnet_trio.sandbox.profiles import BROKER
@@ -163,8 +164,4 @@ def _close_others(kept: set[int]) -> None:
     for stream in _STREAMS:
         if stream not in kept:
             os.dup2(null, stream)
-    first = len(_STREAMS)
-    for descriptor in sorted(kept):
-        os.closerange(first, descriptor)
-        first = max(first, descriptor + 1)
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+    close_others({*_STREAMS, *kept})

@@ -16,9 +16,9 @@ The child has one thread and no event loop; an exception in it is raised in the 
 ordinary user privileges over the other new namespaces, and over nothing else. Root gets one too, so that both take the
 same path; root stays root in it, and all users are mapped. The command of an ordinary user has that user's id and no
 privileges, unless the plan makes it root. Namespaces, mounts and interface have no names, so the kernel removes them
-with the last process that uses them. The child has the terminal, session and process group of its parent. Its parent is
-the reaper, process 1 of its PID namespace, which reports how it ends. The reaper ends when it is asked to, or when our
-process ends, and all processes of the guest with it.
+with the last process that uses them. The child has our session, our terminal, and, if there is one, our process group.
+Its parent is the reaper, process 1 of its PID namespace, which reports how it ends. The reaper ends when it is asked
+to, or when our process ends, and all processes of the guest with it.
 """
 
 from __future__ import annotations

@@ -107,6 +107,7 @@ def become(
         syscalls.adopt_orphans()
     else:
         syscalls.set_parent_death_signal(signal.SIGKILL)
+        _leave_group()
     theirs.close()
     if alone and not ours.recv(len(_REPORTED)):
         return
@@ -135,6 +136,18 @@ def _unshare_processes() -> str | None:
             "may end them"
         )
     return None
+
+
+def _leave_group() -> None:
+    """Begin a process group for the guest, unless there is a terminal, which must reach it together with our process.
+
+    Signals to a process's own group, as of kill(0), also reach its members outside of the PID namespace.
+    """
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            os.setpgid(0, 0)
 
 
 def _fork_reaper() -> int:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Collection
 
 from sansnet_trio.linux import privileges, syscalls
+from sansnet_trio.linux.descriptors import close_others
 
 __all__ = ["detach", "keep_only"]
 
@@ -30,5 +31,4 @@ def keep_only(channel: int, keep: Collection[int] = ()) -> None:
     """
     privileges.renounce(keep)
     syscalls.set_parent_death_signal(signal.SIGKILL)
-    os.closerange(0, channel)
-    os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
+    close_others({channel})

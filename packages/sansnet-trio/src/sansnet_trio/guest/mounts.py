@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from sansnet_trio.guest import hosts_file
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import RESOLV_CONF
 from sansnet_trio.linux import files, syscalls
+from sansnet_trio.linux.mountinfo import Mount, read_mounts
 
 __all__ = ["file_texts", "prepare_mounts", "rewrite"]
 
@@ -93,26 +94,7 @@ def _write(descriptor: int, data: bytes) -> None:
     os.ftruncate(descriptor, len(data))
 
 
-class _Mount(NamedTuple):
-    """A line of /proc/self/mountinfo, in part (proc(5))."""
-
-    point: str
-    options: list[str]
-    kind: str
-    own_options: list[str]
-    """Those of the file system, not of the mount."""
-
-
-_PLAIN_PROC: Final = _Mount("/proc", [], "proc", [])
-
-
-def _read_mounts() -> list[_Mount]:
-    found = []
-    for line in files.read("/proc/self/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        words, (kind, _, options) = before.split(), after.split(maxsplit=2)
-        found.append(_Mount(words[4], words[5].split(","), kind, options.split(",")))
-    return found
+_PLAIN_PROC: Final = Mount("", "/", "/proc", [], "proc", [])
 
 
 def _mount_proc(notes: list[str]) -> None:
@@ -120,17 +102,17 @@ def _mount_proc(notes: list[str]) -> None:
 
     The kernel forbids it if the host's is not wholly visible, as in most containers.
     """
-    mounts = _read_mounts()
-    _, options_there, _, own = next(
+    mounts = read_mounts()
+    present = next(
         (mount for mount in reversed(mounts) if mount.point == "/proc" and mount.kind == "proc"), _PLAIN_PROC
     )
     flags = (
         syscalls.MS_NOSUID
         | syscalls.MS_NODEV
         | syscalls.MS_NOEXEC
-        | (syscalls.MS_RDONLY if "ro" in options_there else 0)
+        | (syscalls.MS_RDONLY if "ro" in present.options else 0)
     )
-    options = ",".join(option for option in own if option.startswith(("hidepid=", "gid=", "subset=")))
+    options = ",".join(option for option in present.own_options if option.startswith(("hidepid=", "gid=", "subset=")))
     with contextlib.ExitStack() as stack:
         above = {}
         for point in [mount.point for mount in mounts if mount.point.startswith("/proc/")]:

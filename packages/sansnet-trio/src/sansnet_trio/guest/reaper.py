@@ -14,8 +14,8 @@ our process has ended, however that happened.
 With a PID namespace, the kernel kills all its processes when the reaper ends, and none of them can kill, stop or trace
 the reaper. Without one, it kills its descendants, which it finds in /proc. Its memory is a copy of ours; it is not
 dumpable, so the guest cannot read that. It keeps one descriptor; and that of root's guest keeps CAP_KILL in the guest's
-user namespace, since the command may leave processes of other users. It stays in our session and process group:
-otherwise the command's group would be an orphaned one, which a terminal cannot stop.
+user namespace, since the command may leave processes of other users. It stays in our session, and in our process group
+if there is a terminal: otherwise the command's group would be an orphaned one, which a terminal cannot stop.
 """
 
 from __future__ import annotations
@@ -385,5 +385,5 @@ class _Reaping:
         elif request == _CONTINUE and self._command:
             with contextlib.suppress(OSError):
                 group = os.getpgid(self._command)
-                os.kill(-group if group else self._command, signal.SIGCONT)
+                os.kill(-group if group > 1 else self._command, signal.SIGCONT)
         return True

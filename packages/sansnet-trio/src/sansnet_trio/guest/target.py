@@ -23,6 +23,7 @@ from sansnet_core.errors import expect
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import proc, syscalls
 from sansnet_trio.linux.descriptors import Uncopyable
+from sansnet_trio.linux.mountinfo import read_mounts
 from sansnet_trio.words import word
 
 __all__ = ["NAMED", "ExistingNamespace", "NamespaceFiles"]
@@ -329,5 +330,4 @@ def _watch_directory(directory: str) -> int | None:
 
 def _is_proc(device: str) -> bool:
     """Whether a device is that of a proc file system, which does not report changes."""
-    with open("/proc/self/mountinfo") as mounts:
-        return any(line.split()[2] == device and " - proc " in line for line in mounts)
+    return any(mount.device == device and mount.kind == "proc" for mount in read_mounts())

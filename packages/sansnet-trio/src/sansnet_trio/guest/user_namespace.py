@@ -13,6 +13,7 @@ import os
 
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux import files, syscalls
+from sansnet_trio.linux.mountinfo import read_mounts
 from sansnet_trio.words import word
 
 __all__ = ["keep_user", "map_identity", "namespace_limit", "not_permitted", "too_many_namespaces", "unshare_user"]
@@ -140,5 +141,5 @@ def _is_mapped() -> bool:
 def _is_chroot() -> bool:
     """Whether our root directory is not a mount point, unlike the root of a mount namespace."""
     with contextlib.suppress(OSError):
-        return not any(line.split()[4] == "/" for line in files.read("/proc/self/mountinfo").splitlines())
+        return not any(mount.point == "/" for mount in read_mounts())
     return False

@@ -74,7 +74,7 @@ _EVENT: Final = (1).to_bytes(8, "little")
 
 _REFUSED: Final = (
     "the file has no seal against shrinking, so QEMU could cut it short while it is in use; "
-    "give QEMU a memory-backend-memfd, or {}"
+    "give QEMU a memory-backend-memfd, or sansnet {}"
 )
 _ALLOWED: Final = (
     "vhost-user: the guest's memory is a file without a seal against shrinking; if QEMU cuts it short, this process "

@@ -1,4 +1,4 @@
-"""File descriptors: receiving them over a UNIX socket (SCM_RIGHTS in unix(7)), and running out of them."""
+"""File descriptors: receiving them over a UNIX socket (SCM_RIGHTS in unix(7)), closing them, and a shortage of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import select
 import socket
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, SupportsIndex
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "SHORTAGE",
     "Reserve",
     "Uncopyable",
+    "close_others",
     "is_readable",
     "receive_descriptors",
     "wait_readable",
@@ -70,6 +71,27 @@ def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tupl
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             descriptors.frombytes(content[: len(content) - len(content) % _ITEM])
     return data, descriptors.tolist()
+
+
+def close_others(kept: Iterable[int]) -> None:
+    """Close all descriptors except for `kept`.
+
+    The open ones are listed, because `os.closerange` misses those above a limit that has been lowered, and tries all
+    numbers up to the limit, maybe a billion, where the C library has no close_range(2). It is used if there is no list.
+    """
+    keep = sorted(set(kept))
+    try:
+        opened = {int(name) for name in os.listdir("/proc/self/fd")}
+    except OSError:  # no /proc shows this process, or no descriptor is left
+        first = 0
+        for descriptor in keep:
+            os.closerange(first, descriptor)
+            first = descriptor + 1
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        return
+    for descriptor in opened.difference(keep):
+        with contextlib.suppress(OSError):  # the descriptor of the list itself
+            os.close(descriptor)
 
 
 class Reserve:

@@ -15,6 +15,7 @@ from typing import Final
 
 from sansnet_core.config import MIN_MEMORY
 from sansnet_trio.linux import files
+from sansnet_trio.linux.mountinfo import read_mounts
 
 __all__ = ["cgroup_limit", "for_guest"]
 
@@ -62,21 +63,18 @@ def _limits(proc: str) -> Iterator[tuple[str, str]]:
     """The directory and name of each file that may have a limit."""
     try:
         paths = dict(_groups(files.read(f"{proc}/cgroup")))
-        mounts = files.read(f"{proc}/mountinfo").splitlines()
+        mounts = read_mounts(f"{proc}/mountinfo")
     except OSError:
         return
-    for line in mounts:
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split(" ")[:3]
-        if kind not in paths or (kind == "cgroup" and "memory" not in options.split(",")):
+    for mount in mounts:
+        if mount.kind not in paths or (mount.kind == "cgroup" and "memory" not in mount.own_options):
             continue
-        root, mounted = map(_unescaped, before.split(" ")[3:5])
         # A container may see only a part of the tree, whose root is its own group
-        below = os.path.relpath(paths[kind], root)
+        below = os.path.relpath(paths[mount.kind], mount.root)
         parts = [] if below.startswith("..") else [part for part in below.split("/") if part != "."]
         for depth in range(len(parts) + 1):
-            for name in _FILES[kind]:
-                yield os.path.join(mounted, *parts[:depth]), name
+            for name in _FILES[mount.kind]:
+                yield os.path.join(mount.point, *parts[:depth]), name
 
 
 def _groups(text: str) -> Iterator[tuple[str, str]]:
@@ -87,11 +85,6 @@ def _groups(text: str) -> Iterator[tuple[str, str]]:
             yield "cgroup2", path
         elif "memory" in controllers.split(","):
             yield "cgroup", path
-
-
-def _unescaped(text: str) -> str:
-    """A path of mountinfo, which writes some characters in octal (proc(5))."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _machine_memory() -> int | None:

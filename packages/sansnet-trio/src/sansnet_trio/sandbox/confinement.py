@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 from sansnet_trio.linux import privileges, syscalls
 from sansnet_trio.sandbox import landlock, seccomp
@@ -27,6 +28,9 @@ def confine(profile: Profile, mode: Mode = Mode.ENFORCE) -> Level:
     """
     if mode is Mode.OFF:
         return Level()
+    if (deactivate := getattr(sys, "deactivate_stack_trampoline", None)) is not None:  # Python 3.12 and newer
+        deactivate()  # with PYTHONPERFSUPPORT, each function that runs the first time would get executable memory
+    compiles = getattr(getattr(sys, "_jit", None), "is_enabled", bool)()  # Python 3.14 and newer
     missing: list[str] = []
     found = 0
     filtered = Mode.OFF
@@ -41,6 +45,8 @@ def confine(profile: Profile, mode: Mode = Mode.ENFORCE) -> Level:
         except OSError as error:
             missing.append(f"Landlock: {_LANDLOCK_REASONS.get(error.errno or 0, error.strerror)}")
     try:
+        if compiles:
+            raise OSError(errno.ENOTSUP, "this Python compiles code while it runs; set PYTHON_JIT=0")
         seccomp.install(profile, mode)
         filtered = mode
     except OSError as error:

@@ -23,20 +23,18 @@ WORD: Final = 0xFFFFFFFF
 class Argument(NamedTuple):
     """A condition on an argument of a system call: it has one of some values.
 
-    The kernel reads all arguments with conditions as 32 bits, except pointers and masks, so the upper half does not
-    count; see `whole`.
+    Only the lower half of the argument counts: where profiles have conditions, the kernel ignores or refuses the upper
+    one.
 
     Attributes:
         number: its number, from 0.
         values: the values.
         mask: the bits that count.
-        whole: whether the upper half of the argument must be zero.
     """
 
     number: int
     values: tuple[int, ...]
     mask: int = WORD
-    whole: bool = False
 
 
 class Rule(NamedTuple):

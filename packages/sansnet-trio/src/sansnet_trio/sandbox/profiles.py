@@ -37,7 +37,12 @@ class Feature(Enum):
 _OWN: Final = Argument(0, (0, OWN_PROCESS))
 _NO_FLAG: Final = 0
 _NOT_EXECUTABLE: Final = Argument(2, (_NO_FLAG,), mmap.PROT_EXEC)
-_MAP_TYPE: Final = mmap.MAP_SHARED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_MAP_DROPPABLE: Final = 0x08  # linux/mman.h: no file, and not shared
+_MAP_TYPE: Final = 0x0F | mmap.MAP_ANONYMOUS
+_OWN_MEMORY: Final = (
+    mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+    _MAP_DROPPABLE | mmap.MAP_ANONYMOUS,  # getrandom(3) of glibc 2.41 and newer
+)
 _SOCKET_KIND: Final = 0xF  # without SOCK_CLOEXEC and SOCK_NONBLOCK
 _NOTIFICATIONS: Final = os.O_EXCL  # O_NOTIFICATION_PIPE (linux/watch_queue.h)
 _AT_EMPTY_PATH: Final = 0x1000
@@ -105,7 +110,7 @@ _PYTHON: Final = Group(
     "memory, time, signals and the end of a Python process",
     (
         *allow("brk", "munmap", "mremap", "madvise"),
-        *when("mmap", _NOT_EXECUTABLE, Argument(3, (mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,), _MAP_TYPE)),
+        *when("mmap", _NOT_EXECUTABLE, Argument(3, _OWN_MEMORY, _MAP_TYPE)),
         *when("mprotect", _NOT_EXECUTABLE),
         *allow("clock_gettime", "clock_getres", "gettimeofday", "time", "clock_nanosleep", "nanosleep"),
         *allow("futex", "sched_yield", "getrandom"),
@@ -238,7 +243,8 @@ _ISOLATION: Final = Group(
         *allow("setns", "setsid", "chdir", "capget", "capset", "close_range", "dup2", "dup3"),
         *when("prctl", Argument(0, (_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT))),
         *when("seccomp", Argument(0, (_SET_MODE_FILTER, _GET_ACTION_AVAIL))),
-        *allow("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "set_robust_list"),
+        *allow("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"),
+        *allow("set_robust_list", "set_tid_address"),  # fork(3) of glibc and musl, in the child
     ),
 )
 _NETLINK: Final = Group(

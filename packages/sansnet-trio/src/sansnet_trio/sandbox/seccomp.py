@@ -129,12 +129,10 @@ def _check(argument: Argument, own: Mapping[int, int], rest: int) -> list[bytes]
     if argument.mask != WORD:
         code.append(_instruction(_AND, argument.mask))
     values = [own.get(value, value) & WORD for value in argument.values]
-    upper = [_instruction(_LOAD, offset + 4), _instruction(_EQUAL, 0, 0, rest)] if argument.whole else []
-    rest += len(upper)
     for position, value in enumerate(values):
         after = len(values) - position - 1
         code.append(_instruction(_EQUAL, value, after, 0 if after else rest))
-    return code + upper
+    return code
 
 
 def _instruction(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:

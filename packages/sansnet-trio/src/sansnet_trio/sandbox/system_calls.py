@@ -137,6 +137,7 @@ NUMBERS: Final[Mapping[str, tuple[int, int | None]]] = {
     "sendmsg": (46, 211),
     "sendto": (44, 206),
     "set_robust_list": (273, 99),
+    "set_tid_address": (218, 96),
     "setns": (308, 268),
     "setsid": (112, 157),
     "setsockopt": (54, 208),

@@ -233,8 +233,10 @@ def _configs(draw: DrawFn, fields: dict[str, Any]) -> NetworkConfig:
     settle("link", links())
     settle("limits", limits())
     families = choose(draw, [(4, 6), (4,), (6,)])
-    settle("ipv4", _ipv4() if 4 in families or values.get("ipv6", 6) is None else st.none())
-    settle("ipv6", _ipv6() if 6 in families or values["ipv4"] is None else st.none())
+    # Both are drawn even if one is left out: with fewer choices, one family alone would be the simpler case
+    ipv4, ipv6 = draw(_ipv4()), draw(_ipv6())
+    settle("ipv4", st.just(ipv4 if 4 in families or values.get("ipv6", 6) is None else None))
+    settle("ipv6", st.just(ipv6 if 6 in families or values["ipv4"] is None else None))
     for name in draw(st.lists(st.sampled_from(sorted(_PLAIN)), unique=True, max_size=8)):
         settle(name, _PLAIN[name])
     if chance(draw, 2):
