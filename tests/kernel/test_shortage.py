@@ -72,7 +72,6 @@ def called(
         ("run -t auto -- true", NO_PROC, PROC),
         ("attach 1", NO_PROC, PROC),
         ("pasta -- true", NO_PROC, PROC),
-        ("passt -f -s socket", NO_PROC, PROC),
         ("passt -f -s socket", GONE, DELETED),
         ("attach --netns ./x", GONE, DELETED),
         ("run -p x -- true", GONE, "the capture file x cannot be written (No such file or directory); give another"),
@@ -94,6 +93,11 @@ def test_it_is_said_in_one_sentence(lab: Lab, place: Path, words: str, before: s
     assert len(said) == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
+
+
+def test_passt_needs_no_proc(lab: Lab, place: Path) -> None:
+    done = called(lab, place, "passt -q -f -s socket", before=NO_PROC)
+    assert (done.returncode, done.stderr) == (124, "")  # it has served until the time limit
 
 
 @pytest.mark.parametrize("number", range(4, 13))

@@ -85,7 +85,8 @@ def close_others(kept: Iterable[int]) -> None:
     except OSError:  # no /proc shows this process, or no descriptor is left
         first = 0
         for descriptor in keep:
-            os.closerange(first, descriptor)
+            if first < descriptor:  # os.closerange(0, 0) closes all
+                os.closerange(first, descriptor)
             first = descriptor + 1
         os.closerange(first, os.sysconf("SC_OPEN_MAX"))
         return
