@@ -69,6 +69,7 @@ def ping(guest: Namespace) -> bool:
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 def test_each_process_of_a_command_is_confined(lab: Lab, user: int | None) -> None:
     with lab.guest(*ENFORCE, "-t", "8126", "-T", "8127", user=user) as guest:
+        assert eventually(lambda: is_confined(guest.sansnet))  # the last helper has begun before that
         others = set(descendants(guest.sansnet)) - set(descendants(guest.pid))
         assert eventually(lambda: all(is_confined(pid) for pid in others)), [field(pid, "Seccomp") for pid in others]
         features = {Feature.CHILD, Feature.TAP, Feature.FORWARDS}
@@ -128,7 +129,8 @@ def test_an_attack_ends_the_command_and_all_that_belongs_to_it(lab: Lab, name: s
 def test_an_attack_in_a_helper_ends_the_helper_alone(lab: Lab, victim: Profile) -> None:
     with run(lab, "-T", "8128") as (process, guest):
         features = {Feature.CHILD, Feature.TAP, Feature.FORWARDS}
-        helpers = [pid for pid in descendants(process.pid) if field(pid, "Seccomp") == "2"]
+        helpers = set(descendants(process.pid)) - set(descendants(guest.pid))
+        assert eventually(lambda: all(is_confined(pid) for pid in helpers))
         [pid] = [pid for pid in helpers if profile_of(pid, features) == victim.name]
         with pytest.raises(KilledError, match="SIGSYS"), injected(pid) as attacker:
             attacker.call("execve", *ATTACKS["execve"])
