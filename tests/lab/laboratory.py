@@ -71,12 +71,18 @@ class Guest(Namespace):
         return len(os.listdir(f"/proc/{self.sansnet}/fd"))
 
     def is_served(self) -> bool:
-        """Whether the network runs, and not only the command: trio and the driver have their epoll sets."""
-        kinds = []
-        for path in Path(f"/proc/{self.sansnet}/fd").iterdir():
+        """Whether the network runs, and not only the command: the driver waits for frames of the tap."""
+        process = Path(f"/proc/{self.sansnet}")
+        opened: dict[str, str] = {}
+        for path in (process / "fd").iterdir():
             with suppress(FileNotFoundError):  # closed meanwhile
-                kinds.append(str(path.readlink()))
-        return kinds.count("anon_inode:[eventpoll]") >= 2
+                opened[path.name] = str(path.readlink())
+        waited: set[str] = set()
+        for name, kind in opened.items():
+            if kind == "anon_inode:[eventpoll]":
+                lines = (process / "fdinfo" / name).read_text().splitlines()
+                waited |= {line.split()[1] for line in lines if line.startswith("tfd:")}
+        return any(opened.get(name) == "/dev/net/tun" for name in waited)
 
     def processor_time(self) -> float:
         """The processor time of sansnet in seconds."""
