@@ -86,7 +86,6 @@ class Brokered(NamedTuple):
         """Let all parts ask the broker from now on."""
         guest = self.guest
         self.follower.set_guest(guest if guest is None or guest.live() is None else broker)
-        FailureReports.files = BrokeredFailureFiles(broker)
         if self.recording is not None:
             self.recording.make_next = next_recording(broker)
         if self.policy is not None:
@@ -132,4 +131,9 @@ def brokered(parts: Brokered) -> Iterator[Broker | None]:
         return
     with broker:
         parts.use(broker)
-        yield broker
+        files = FailureReports.files
+        FailureReports.files = BrokeredFailureFiles(broker)
+        try:
+            yield broker
+        finally:
+            FailureReports.files = files
