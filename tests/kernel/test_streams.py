@@ -228,7 +228,7 @@ def test_ten_thousand_short_connections_leave_nothing_behind(lab: Lab, who: str)
     """`who` closes first.
 
     The first half shows how much memory the connections need that are remembered for a while after their end; how many
-    those are depends on the machine's mood. A leak of all of the second half would be 12 MiB.
+    those are varies from run to run. A leak of all of the second half would be 12 MiB.
     """
 
     def serve(stream: socket.socket) -> None:
