@@ -18,8 +18,8 @@ from sansnet_cli.options.limits import size
 from sansnet_cli.options.policy import options_of_files
 from sansnet_cli.options.ports import PortOptions, read_forwards, refuse_auto
 from sansnet_cli.options.record import check_record
-from sansnet_cli.options.records import AttachOptions, CommandLineError, RunOptions, ServeOptions
-from sansnet_cli.options.sandbox import DEFAULT, mode
+from sansnet_cli.options.records import DEFAULT_SANDBOX, AttachOptions, CommandLineError, RunOptions, ServeOptions
+from sansnet_cli.options.sandbox import mode
 from sansnet_cli.process.daemon import Identity, IdentityError
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import GATEWAY_MAC, IPV4_MIN_MTU, IPV6_MIN_MTU
@@ -304,7 +304,7 @@ class _Reader:
         if named is not None:
             return named
         text = os.environ.get(_SANDBOX)
-        return _converted(f"${_SANDBOX}", text, mode) if text else DEFAULT
+        return _converted(f"${_SANDBOX}", text, mode) if text else DEFAULT_SANDBOX
 
     def _record(self) -> str | None:
         """The absolute path of the file for a recording."""

@@ -10,6 +10,7 @@ from sansnet_trio.plan.options import NamespaceOptions, NetworkOptions, OptionsE
 from sansnet_trio.sandbox.mode import Mode
 
 __all__ = [
+    "DEFAULT_SANDBOX",
     "AttachOptions",
     "CommandLineError",
     "CommandOptions",
@@ -19,6 +20,8 @@ __all__ = [
     "RunOptions",
     "ServeOptions",
 ]
+
+DEFAULT_SANDBOX: Final = Mode.ENFORCE
 
 
 class CommandLineError(OptionsError):
@@ -77,7 +80,7 @@ class CommandOptions(Record, frozen=False):
     learn: str | None = None
     record: str | None = None
     record_size: int | None = None
-    sandbox: Mode = Mode.ENFORCE
+    sandbox: Mode = DEFAULT_SANDBOX
 
 
 class RunOptions(NamespaceOptions, CommandOptions, frozen=False):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+from typing import Any
 
+from sansnet_cli.options.records import DEFAULT_SANDBOX
 from sansnet_cli.options.values import BadValue, typed
 from sansnet_trio.sandbox.mode import Mode
 
-__all__ = ["DEFAULT", "add_sandbox_options", "mode", "sandbox_options"]
-
-DEFAULT: Final = Mode.ENFORCE
+__all__ = ["add_sandbox_options", "mode", "sandbox_options"]
 
 
 def add_sandbox_options(group: argparse._ArgumentGroup) -> None:
@@ -18,10 +17,10 @@ def add_sandbox_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sandbox",
         type=typed(mode),
-        default=DEFAULT,
+        default=DEFAULT_SANDBOX,
         metavar="MODE",
         help="what happens if sansnet itself makes a system call that it does not need: `enforce`, the kernel ends it; "
-        f"`log`, the kernel logs the call; `off`, nothing; default: {DEFAULT.value}",
+        f"`log`, the kernel logs the call; `off`, nothing; default: {DEFAULT_SANDBOX.value}",
     )
     group.add_argument(
         "--no-sandbox", dest="sandbox", action="store_const", const=Mode.OFF, help="the same as --sandbox off"
