@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import struct
 import threading
@@ -21,6 +22,8 @@ __all__ = ["DnsServer", "Echo", "answered", "held", "served"]
 
 _MAX_UDP_REPLY: Final = 512
 """Bytes of a DNS reply over UDP without EDNS (RFC 1035, 4.2.1)."""
+_SPARE_DESCRIPTORS: Final = 256
+"""Descriptors that `held` leaves to the test."""
 
 
 @contextmanager
@@ -55,12 +58,16 @@ def served(listener: socket.socket, serve: Callable[[socket.socket], None]) -> I
 
 @contextmanager
 def held(listener: socket.socket) -> Iterator[int]:
-    """Accept and keep all connections in one thread, since thousands would wake at once. Yield the port."""
+    """Accept and keep connections in one thread, since thousands would wake at once. Yield the port.
+
+    When this process has few descriptors left, the next connections stay in the listener's queue.
+    """
     streams: list[socket.socket] = []
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARE_DESCRIPTORS
 
     def accept() -> None:
         with suppress(OSError):
-            while True:
+            while len(streams) < most:
                 streams.append(listener.accept()[0])
 
     listener.settimeout(None)

@@ -56,6 +56,18 @@ assert (path, own, is_child, alone, data) == (sys.path, pid, True, True, b"hello
     )
 
 
+def test_it_has_our_mode_of_the_sandbox() -> None:
+    run(
+        THREAD
+        + """
+from sansnet_trio.sandbox import Mode, choose
+for mode in Mode:
+    choose(mode)
+    assert result(children.mode_of_the_sandbox)[1] == mode
+"""
+    )
+
+
 def test_nothing_is_forked_in_a_process_with_threads() -> None:
     run(
         THREAD

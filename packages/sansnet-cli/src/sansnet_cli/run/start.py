@@ -10,6 +10,7 @@ import contextlib
 import resource
 import select
 import threading
+import time
 from functools import partial
 from typing import BinaryIO, Final
 
@@ -29,11 +30,15 @@ from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.plan import ReadyGuest
 from sansnet_trio.links.tap import Tap
+from sansnet_trio.linux.proc import has_one_thread
 from sansnet_trio.plan.setup import Setup
 
 __all__ = ["start"]
 
 _REST: Final = "sansnet_cli.run.serve"
+_POLL_INTERVAL: Final = 0.0005
+"""Seconds between two looks at a thread that ends."""
+_MAX_POLLS: Final = 2000
 
 
 def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | None) -> int:
@@ -109,11 +114,20 @@ class _Loading:
         """Wait until it is loaded, and the process has one thread only."""
         if self._thread is not None:
             self._thread.join()
+            _wait_alone()
         load(self._options, _REST)
 
     def _load(self) -> None:
         with contextlib.suppress(Exception):  # `join` tries again, when there may be more memory
             load(self._options, _REST)
+
+
+def _wait_alone() -> None:
+    """Wait until the kernel has ended all threads but one, which happens a moment after Python has."""
+    for _ in range(_MAX_POLLS):
+        if has_one_thread():
+            break
+        time.sleep(_POLL_INTERVAL)
 
 
 def _wait_ready(guest: CommandGuest[Setup], signals: CommandSignals) -> ReadyGuest[Setup]:

@@ -2,8 +2,8 @@
 
 Theory of operation. A process with one thread forks. A process with several threads must not: in the child, a lock that
 another thread held at that moment stays locked forever, and Python warns about it since version 3.12. There the child
-is a new Python, which takes some 100 ms. It gets the same descriptors under the same numbers, the same `sys.path`, and
-the pickled function in a file in memory.
+is a new Python, which takes some 100 ms. It gets the same descriptors under the same numbers, the same `sys.path`, the
+same mode of the sandbox, and the pickled function in a file in memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.linux.proc import has_one_thread
+from sansnet_trio.sandbox.mode import choose, chosen
 
 __all__ = ["Entry", "launch", "resume"]
 
@@ -97,7 +98,7 @@ def _spawn(entry: Entry[T], work: T, theirs: socket.socket, descriptors: Collect
     if not sys.executable or getattr(sys, "frozen", False):
         raise GuestError("this program has several threads and no Python to start (sys.executable); begin with guests")
     with open(os.memfd_create("sansnet"), "w+b") as file:
-        for part in (list(sys.path), (entry, theirs.fileno(), os.getpid(), pickled)):
+        for part in (list(sys.path), (entry, theirs.fileno(), os.getpid(), chosen(), pickled)):
             pickle.dump(part, file)
         file.flush()
         file.seek(0)
@@ -119,8 +120,9 @@ def resume(file: Any) -> NoReturn:
         file: the file in memory, open for reading, after `sys.path`.
     """
     try:
-        entry, number, parent, pickled = pickle.load(file)
+        entry, number, parent, mode, pickled = pickle.load(file)
         file.close()
+        choose(mode)
         channel = socket.socket(fileno=number)
         entry(lambda: _load(pickled), channel, parent)
     finally:
