@@ -17,6 +17,7 @@ from struct import pack, unpack_from
 from typing import Final
 
 import rings
+
 from sansnet_core import Endpoint, Ipv4Config, LinkConfig, Network, NetworkConfig, OpenDatagram, OpenStream, SendStream
 from sansnet_core.orders import Frame, Order, SocketId
 from sansnet_core.policy import Action, Evaluator, Group, Rule

@@ -56,6 +56,9 @@ _NOTHING: Final = memoryview(b"")
 _Buffers: TypeAlias = list[tuple[int, memoryview]]
 """Guest-physical addresses, and views of the bytes there."""
 
+_Places: TypeAlias = list[tuple[int | None, int, memoryview]]
+"""Buffers of several chains: the head of the chain for its last buffer and None for the others, then as above."""
+
 
 class RingLayout(NamedTuple):
     """The size and the addresses of a ring.
@@ -323,11 +326,12 @@ class RingToGuest(Vring):
         used = self._used
         for frame in frames:
             headers, payload = frame if isinstance(frame, tuple) else (frame, b"")
-            chains = self._find(len(headers) + len(payload))
-            if chains is None:
+            found = self._find(len(headers) + len(payload))
+            if found is None:
                 break
+            chains, places = found
             if chains:
-                self._fill(chains, bytes(headers), payload)
+                self._fill(chains, places, bytes(headers), payload)
             else:
                 self.dropped += 1
             done += 1
@@ -335,11 +339,11 @@ class RingToGuest(Vring):
             self._publish()
         return done
 
-    def _find(self, size: int) -> list[tuple[int, _Buffers]] | None:
+    def _find(self, size: int) -> tuple[int, _Places] | None:
         """Take chains with room for `size` bytes, or none at all.
 
         Returns:
-            None while there are too few buffers. An empty list if the frame must be dropped.
+            Their number, 0 if the frame must be dropped, and their buffers. None while there are too few.
 
         Raises:
             VhostViolation: a chain is malformed, or FRAME_BUFFERS: dropping the frame instead would leave the same
@@ -348,63 +352,64 @@ class RingToGuest(Vring):
         available, mask, table, resolve = self._available, self._mask, self._descriptors, self._memory.resolve
         position = self._next
         seen = self._seen
-        room = descriptors = 0
-        chains: list[tuple[int, _Buffers]] = []
+        room = 0
+        places: _Places = []
         empty: list[tuple[int, int]] = []
         while room < size:
             if position == seen:
                 if not self._look(position):
-                    return [] if position - self._next & 0xFFFF == self._size else None
+                    return (0, []) if position - self._next & 0xFFFF == self._size else None
                 seen = self._seen
             head = available[2 + (position & mask)]
             if head > mask:
                 raise VhostViolation(Fault.CHAIN_INDEX)
             address, capacity, flags, _ = _DESCRIPTOR.unpack_from(table, head * _DESCRIPTOR_SIZE)
-            if flags == _WRITE and capacity:  # the buffers of Linux's driver; the others cost three times as much
-                buffers = [(address, resolve(address, capacity))]
+            if flags == _WRITE and capacity:  # as from Linux's driver; other chains cost three times as much
+                places.append((head, address, resolve(address, capacity)))
             else:
                 buffers, capacity = self._walk(head)
-            descriptors += len(buffers)
-            if descriptors > _MAX_CHAIN:
+                places += [(None, address, view) for address, view in buffers]
+                if capacity:
+                    places[-1] = (head, *buffers[-1])
+                else:
+                    empty.append((head, 0))
+            if len(places) > _MAX_CHAIN:
                 raise VhostViolation(Fault.FRAME_BUFFERS)
+            if 0 < capacity < size and not self._mergeable:
+                return 0, []
             position = position + 1 & 0xFFFF
-            if not capacity:
-                empty.append((head, 0))
-            elif capacity < size and not self._mergeable:
-                return []
-            else:
-                chains.append((head, buffers))
-                room += capacity
+            room += capacity
+        chains = (position - self._next & 0xFFFF) - len(empty)
         self._next = position
         if empty:  # they have no room, so they are returned unused
             self._complete(empty)
-        return chains
+        return chains, places
 
-    def _fill(self, chains: list[tuple[int, _Buffers]], headers: bytes, payload: Buffer) -> None:
+    def _fill(self, chains: int, places: _Places, headers: bytes, payload: Buffer) -> None:
         """Write a frame into chains that have room for it. The payload is copied once, from where it is."""
-        headers = b"".join((headers[:10], len(chains).to_bytes(2, "little"), headers[12:]))
-        first = chains[0][1][0][1]
+        headers = b"".join((headers[:10], chains.to_bytes(2, "little"), headers[12:]))
+        _, _, first = places[0]
         if len(headers) > len(first):  # it needs several buffers
             payload, headers = b"".join((headers, payload)), b""
         else:
             first[: len(headers)] = headers
         skip = len(headers)
         rest = memoryview(payload)
-        position = 0
+        position = written = 0
         log = self._log
         filled: list[tuple[int, int]] = []
-        for head, buffers in chains:
-            written = 0
-            for address, view in buffers:
-                piece = rest[position : position + len(view) - skip]
-                size = len(piece)
-                if size:
-                    view[skip : skip + size] = piece
-                    position += size
-                size += skip
-                skip = 0
-                if log is not None and size:
-                    log.mark(address, size)
-                written += size
-            filled.append((head, written))
+        for head, address, view in places:
+            piece = rest[position : position + len(view) - skip]
+            size = len(piece)
+            if size:
+                view[skip : skip + size] = piece
+                position += size
+            size += skip
+            skip = 0
+            if log is not None and size:
+                log.mark(address, size)
+            written += size
+            if head is not None:
+                filled.append((head, written))
+                written = 0
         self._complete(filled)

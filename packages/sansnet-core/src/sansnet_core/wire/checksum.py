@@ -22,7 +22,7 @@ as a conversion and an addition, so it is done once, on the sum of the pieces: 1
 
 def ones_sum(data: Buffer) -> int:
     """The one's-complement sum of `data` as 16-bit big-endian words, an odd last byte padded with zero: 0 to 65534."""
-    # With the bytes of each word swapped, the padding adds nothing; at the end the sum's bytes are swapped (RFC 1071, 2)
+    # With the bytes of each word swapped, the padding adds nothing; the sum is swapped at the end (RFC 1071, 2)
     size = len(data)
     if size <= _WHOLE:
         total = int.from_bytes(data, "little")
