@@ -1,7 +1,7 @@
 """A short busy-wait for the answer to the frames and data that were just sent.
 
 Sleeping and waking up costs 30 us of processor time and 40 us of delay. Medians with a guest in a namespace, on two
-busy processors, without and with the busy-wait: one byte there and back over TCP 82 to 109 and 61 to 79 us; connect, one
+busy processors, without and with the busy-wait: one byte there and back over TCP 82 to 109 and 61 to 79 us; connect, a
 byte there and back, close 529 to 784 and 406 to 503 us. Other processes can run meanwhile, and after some waits without
 an event it is tried only occasionally.
 """
