@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from struct import Struct, pack
@@ -401,11 +401,14 @@ def test_urgent_bytes_are_read_without_another_event() -> None:
 
 def test_a_connection_takes_two_changes_of_the_epoll_set_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     changes: list[str] = []
+
+    def noted(name: str, make: Callable[..., object], *given: object) -> object:
+        changes.append(name)
+        return make(*given)
+
     with accepted() as (bench, remote):
         for name in ("add", "change", "remove"):
-            make = getattr(bench.poller, name)
-            note = partial(lambda make, name, *given: (changes.append(name), make(*given))[1], make, name)
-            monkeypatch.setattr(bench.poller, name, note)
+            monkeypatch.setattr(bench.poller, name, partial(noted, name, getattr(bench.poller, name)))
         size = fill(bench, remote)
         bench.network.budget = 0
         remote.sendall(b"held back")
