@@ -81,7 +81,12 @@ class UnixStream(Uncopyable):
             pieces = encode(batch)
             if self._written:
                 pieces = _without(pieces, self._written)
-            left = self._send(pieces) + self._written
+            sent = self._send(pieces)
+            if sent == sum(map(len, pieces)):
+                done += len(batch)
+                self._written = 0
+                continue
+            left = sent + self._written
             for frame in batch:
                 size = LENGTH_SIZE + (len(frame[0]) + len(frame[1]) if isinstance(frame, tuple) else len(frame))
                 if left < size:
@@ -89,7 +94,6 @@ class UnixStream(Uncopyable):
                     return done
                 left -= size
                 done += 1
-            self._written = 0
         return done
 
     def close(self) -> None:
