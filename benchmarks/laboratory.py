@@ -150,7 +150,7 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What both ends of a measurement do (see `traffic/main.c`).
+    """The task of both ends of a measurement (see `traffic/main.c`).
 
     Attributes:
         kind: such as `tcp-up`.
@@ -235,8 +235,8 @@ def descendants(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for task in Path(f"/proc/{each}/task").glob("*/children"):
                 found += [int(child) for child in task.read_text().split()]
     return found
 

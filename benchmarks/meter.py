@@ -37,8 +37,8 @@ def _times(pids: Iterable[int]) -> dict[str, int]:
     """Nanoseconds that each thread has run: the first number of its `schedstat`."""
     times = {}
     for pid in pids:
-        for statistics in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for statistics in Path(f"/proc/{pid}/task").glob("*/schedstat"):
                 times[str(statistics)] = int(statistics.read_text().split()[0])
     return times
 

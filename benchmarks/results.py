@@ -7,13 +7,14 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-__all__ = ["Results", "Row", "Sample", "aligned", "describe_host", "digits", "ratio", "report"]
+__all__ = ["Results", "Row", "Sample", "aligned", "describe_host", "digits", "grouped", "ratio", "report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,25 @@ class Sample(NamedTuple):
     row: str
     value: float
     cpu: float | None = None
+
+
+GROUPS: Final = (
+    ("Requests and connections", ("tcp-rr-*", "tcp-crr-*")),
+    ("Bulk transfers", ("tcp-up-*", "tcp-down-*", "up-*", "down-*")),
+    ("UDP", ("udp-*",)),
+    ("Forwards to the tap", ("tap-*", "burst", "burst-*")),
+    ("Forwards over loopback", ("splice-*",)),
+    ("Memory", ("memory", "idle-*")),
+    ("Starts", ("start-up", "attach", "version")),
+)
+"""Titles, and patterns of the names of rows."""
+
+
+def grouped(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """The rows by subject, without those subjects that have none."""
+    for title, patterns in GROUPS:
+        if found := [row for row in rows if any(fnmatchcase(row.name, pattern) for pattern in patterns)]:
+            yield title, found
 
 
 @dataclass
