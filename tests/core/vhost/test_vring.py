@@ -251,7 +251,7 @@ def test_a_frame_is_spread_over_mergeable_buffers() -> None:
 def test_any_buffers_get_the_bytes_of_a_frame(
     sizes: list[list[int]], split: int, size: int, *, mergeable: bool
 ) -> None:
-    """Whatever the chains are, and whether the frame is in one part or in two."""
+    """Chains of any sizes hold the same bytes of a frame in one part or in two."""
     unwanted = features.LOG_ALL | (0 if mergeable else features.MRG_RXBUF)
     machine = Machine(size=32).start(features.OFFERED & ~unwanted)
     chains = {}
