@@ -432,6 +432,8 @@ class Driver(Uncopyable):
             self._pending += frames
         elif frames:
             self._write(frames)
+            if not self._pending and self.cables is None:
+                return  # nothing has changed that the driver waits for
         self._update_link(now)
 
     def _write(self, frames: Sequence[Frame]) -> None:

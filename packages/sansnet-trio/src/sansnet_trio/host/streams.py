@@ -375,25 +375,30 @@ class Stream:
         chunks = self._chunks
         assert chunks is not None
         total = 0
-        while chunks:
-            try:
-                if len(chunks) == 1:
-                    sent = self._socket.send(chunks[0], MSG_DONTWAIT)
-                else:
-                    sent = self._socket.sendmsg(chunks[:_MAX_VECTORS], (), MSG_DONTWAIT)
-            except BlockingIOError:
-                self._full = True
-                return total
-            total += sent
-            whole = 0
-            while whole < len(chunks) and sent >= len(chunks[whole]):
-                sent -= len(chunks[whole])
-                whole += 1
-            del chunks[:whole]
-            if sent:
-                chunks[0] = memoryview(chunks[0])[sent:]
-                self._full = True
-                return total
+        try:
+            while len(chunks) > 1:
+                sent = self._socket.sendmsg(chunks[:_MAX_VECTORS], (), MSG_DONTWAIT)
+                total += sent
+                whole = 0
+                while whole < len(chunks) and sent >= len(chunks[whole]):
+                    sent -= len(chunks[whole])
+                    whole += 1
+                del chunks[:whole]
+                if sent:
+                    chunks[0] = memoryview(chunks[0])[sent:]
+                    self._full = True
+                    return total
+            if chunks:
+                data = chunks[0]
+                sent = self._socket.send(data, MSG_DONTWAIT)
+                total += sent
+                if sent < len(data):
+                    chunks[0] = memoryview(data)[sent:]
+                    self._full = True
+                    return total
+        except BlockingIOError:
+            self._full = True
+            return total
         self._chunks = None
         return total
 
