@@ -38,7 +38,6 @@ from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, expect_link, want
 from sansnet_trio.linux.allocator import keep_freed_memory
 from sansnet_trio.linux.descriptors import Uncopyable
-from sansnet_trio.linux.heap import keep_freed_memory
 from sansnet_trio.linux.syscalls import interface_index
 from sansnet_trio.shortage import MemoryShortage
 
@@ -125,7 +124,6 @@ class Driver(Uncopyable):
     ) -> None:
         expect_network(network)
         expect_link(link)
-        keep_freed_memory()
         self._network, self._link = network, link
         self._events = EventPublisher(network.report_notices, on_notices)
         self.decisions = None
