@@ -145,6 +145,32 @@ def test_our_fragments_are_multiples_of_8_bytes_and_do_not_overlap() -> None:
         assert end == 5008
 
 
+@pytest.mark.parametrize(("guest", "gateway", "fits"), [(GUEST, GATEWAY, 1272), (GUEST6, GATEWAY6, 1252)])
+def test_only_a_packet_above_the_mtu_is_sent_in_fragments(guest: bytes, gateway: bytes, fits: int) -> None:
+    """4.5."""
+    bench = Direct(make_config(LinkConfig(mtu=1300, max_frame_size=1314)))
+    for size in (fits, fits + 1):
+        bench.send(*fragments(echo_request(guest, gateway, 1, 1, bytes(size)), 1000))
+    whole, *parts = bench.packets
+    assert len(whole.emit()) == 1300
+    assert len(whole.payload) == 8 + fits
+    assert [packet.protocol == FRAGMENT or packet.fragment != 0 for packet in parts] == [True, True]
+
+
+# RFC 1122
+
+
+def test_a_request_of_any_size_is_answered_whole() -> None:
+    """3.2.2.6."""
+    bench = Direct()
+    data = bytes(range(250)) * 262
+    bench.send(*fragments(echo_request(GUEST, GATEWAY, 1, 2, data), 1480))
+    assert {packet.source for packet in bench.packets} == {GATEWAY}
+    reply = b"".join(packet.payload for packet in bench.packets)
+    assert reply[:2] + reply[4:8] == bytes((0, 0, 0, 1, 0, 2))
+    assert reply[8:] == data
+
+
 # RFC 4443
 
 

@@ -258,6 +258,18 @@ def test_segments_are_as_large_as_possible_and_the_last_one_is_pushed() -> None:
     assert [bool(segment.flags & PSH) for segment in segments] == [False, False, True]
 
 
+def test_data_that_waited_is_pushed_once() -> None:
+    """3.9.1.2: the ends of what the program sent before are no ends any more."""
+    pair, peer = opened(window=0)
+    for _ in range(6):
+        pair.host.produce(pair.host.stream, bytes(600))
+        pair.settle()
+    first, *others = peer.send(window=65535)
+    assert len(first.payload) in (600, 1460)  # the first piece may have been read before the others came
+    assert sum(len(segment.payload) for segment in others) == 3600 - len(first.payload)
+    assert [bool(segment.flags & PSH) for segment in others] == [False] * (len(others) - 1) + [True]
+
+
 def test_a_little_window_is_not_filled_while_an_acknowledgment_is_awaited() -> None:
     """3.8.6.2.1."""
     pair, peer = opened(window=10_000)
@@ -464,6 +476,19 @@ def test_the_timeout_is_at_least_200_milliseconds() -> None:
     """2.4 has one second; Linux has this value as well."""
     pair, peer = opened()  # in no time
     assert _timeout(pair, peer) == pytest.approx(0.2, rel=0.01)
+
+
+@pytest.mark.parametrize("round_trip", [0.13, 0.16, 0.19])
+def test_the_clock_is_finer_than_100_milliseconds(round_trip: float) -> None:
+    """4: the timeout is three times the only sample."""
+    pair = Pair(down=Impairment(delay=round_trip))
+    peer = ManualConnection(pair)
+    peer.syn()
+    pair.wait(round_trip)
+    [answer] = peer.take()
+    peer.sequence, peer.expected = 1001, (answer.sequence + 1) % MODULUS
+    peer.send()
+    assert _timeout(pair, peer) == pytest.approx(3 * round_trip, rel=0.01)
 
 
 def test_the_timer_stops_when_all_data_is_acknowledged() -> None:

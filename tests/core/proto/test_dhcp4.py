@@ -182,6 +182,17 @@ def test_an_offer_has_all_that_is_known() -> None:
     ]
 
 
+def test_a_released_address_is_offered_again() -> None:
+    bench = Bench()
+    bench.receive(dhcp4.emit(request(dhcp4.REQUEST, SELECT)))
+    given = bench.reply()[-1]
+    bench.receive(dhcp4.emit(request(dhcp4.RELEASE, client=GUEST4)))
+    bench.receive(dhcp4.emit(request(dhcp4.DISCOVER)))
+    offered = bench.reply()[-1]
+    assert (given.yours, offered.yours) == (GUEST4, GUEST4)
+    assert offered.options == {**given.options, dhcp4.MESSAGE_TYPE: bytes((dhcp4.OFFER,))}
+
+
 def test_an_offer_has_nothing_that_is_not_known() -> None:
     configuration = replace(config(), advertise_mtu=False)
     assert list(answered(request(dhcp4.DISCOVER), configuration).message.options) == [53, 1, 3, 51, 54]
