@@ -591,6 +591,20 @@ def test_after_a_recovery_another_loss_begins_another_one() -> None:
         assert peer.send() == []
 
 
+@pytest.mark.parametrize("duplicates", [1, 2])
+def test_new_data_is_sent_after_the_first_duplicates(duplicates: int) -> None:
+    """5, 3: nothing counts as lost yet."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, bytes(1460 * 6))
+    pair.settle()
+    segments = peer.take()
+    for count in range(duplicates):
+        assert peer.send(sack=((segments[1].sequence, segments[2 + count].sequence),)) == []
+    pair.host.produce(pair.host.stream, b"new")
+    pair.settle()
+    assert [segment.payload for segment in peer.take()] == [b"new"]
+
+
 def test_new_data_is_sent_during_recovery() -> None:
     """4, NextSeg, rule 2; the guest's window is the only bound."""
     pair, peer = opened()

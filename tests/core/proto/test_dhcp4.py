@@ -131,6 +131,7 @@ def test_without_an_address_there_is_no_server(configuration: NetworkConfig) -> 
     [
         pytest.param(request(dhcp4.DISCOVER), (GUEST4, 68), id="the address given"),
         pytest.param(request(dhcp4.DISCOVER, flags=0x8000), (EVERYWHERE, 68), id="everywhere if asked"),
+        pytest.param(request(dhcp4.DISCOVER, flags=0x7FFF), (GUEST4, 68), id="reserved flags"),
         pytest.param(request(dhcp4.REQUEST, client=GUEST4, flags=0x8000), (GUEST4, 68), id="the client's address"),
         pytest.param(request(dhcp4.INFORM, client=OTHER), (OTHER, 68), id="the address that the client took"),
         pytest.param(request(dhcp4.INFORM), (EVERYWHERE, 68), id="INFORM without an address"),
