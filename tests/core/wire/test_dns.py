@@ -38,6 +38,9 @@ def test_a_query_with_edns() -> None:
     query = parse_query(message(flags=0x0120, counts=(1, 0, 0, 1), rest=OPT))
     assert query is not None
     assert query.edns == 0x8000
+    query = parse_query(message(counts=(1, 0, 0, 1), rest=b"\0" + struct.pack("!HHIH", 41, 1232, 0, 0)))
+    assert query is not None
+    assert query.edns == 0
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,7 @@ def test_a_query_with_edns() -> None:
         message(counts=(1, 0, 0, 1)),
         message(counts=(1, 0, 0, 2), rest=OPT + OPT),
         message(counts=(1, 0, 0, 1), rest=OPT[:-1]),
+        message(counts=(1, 0, 0, 1), rest=OPT[:10]),
         message(counts=(1, 0, 0, 1), rest=OPT + b"\0"),
         message(counts=(1, 0, 0, 1), rest=b"\0" + struct.pack("!HHIH", 41, 4096, 0x10000, 0)),
         message(counts=(1, 0, 0, 1), rest=b"\0" + struct.pack("!HHIH", 250, 255, 0, 0)),
@@ -63,6 +67,7 @@ def test_a_query_with_edns() -> None:
         message(name=b"\4host\xc0\x0c"),
         message(name=b"\x40" + bytes(64) + b"\0"),
         message(name=b"\x3f" + b"a" * 63 + b"\x3f" + b"a" * 63 + b"\x3f" + b"a" * 63 + b"\x3f" + b"a" * 63 + b"\0"),
+        message(name=(b"\x3f" + b"a" * 63) * 3 + b"\x3e" + b"a" * 62 + b"\0"),  # 256 bytes
         message(name=b"\4host"),
         message()[:-1],
         message()[:20],

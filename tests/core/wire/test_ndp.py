@@ -213,7 +213,16 @@ def test_names_share_their_ends() -> None:
     data = dns_names.emit_compressed(("eng.apple.com", "marketing.apple.com."), 255)
     assert data == b"\3eng\5apple\3com\0\x09marketing\xc0\x04"  # the example of RFC 3397, 2
     assert dns_names.emit_compressed(("a.b", "A.B"), 255) == b"\1a\1b\0\xc0\x00"
+    assert dns_names.emit_compressed(("a.b", "c.d", "e.b"), 255) == b"\1a\1b\0\1c\1d\0\1e\xc0\2"
     assert dns_names.emit("a.b.") == b"\1a\1b\0"
+
+
+def test_names_may_fill_the_room() -> None:
+    names = ("eng.apple.com", "marketing.apple.com")
+    assert len(dns_names.emit_list(names, 36)) == 36
+    assert len(dns_names.emit_list(names, 35)) == 15
+    assert len(dns_names.emit_compressed(names, 27)) == 27
+    assert len(dns_names.emit_compressed(names, 26)) == 15
 
 
 def test_names_too_far_for_a_pointer_are_left_out() -> None:
