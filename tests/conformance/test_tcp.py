@@ -293,6 +293,18 @@ def test_windows_above_32767_are_not_negative() -> None:
     assert answer.window == 65535
 
 
+def test_a_window_is_smaller_than_1_gib() -> None:
+    """RFC 7323, 2.3: numbers beyond the window are never taken for old ones."""
+    pair = Pair(make_config(limits=Limits(tcp_window=1 << 40)))
+    peer = ManualConnection(pair)
+    scale = peer.open(scale=14).scale
+    assert scale is not None
+    window = acknowledged(pair, peer, b"x").window << scale
+    assert 1 << 29 < window < 1 << 30
+    peer.send(ACK, b"beyond", sequence=(peer.sequence + (1 << 30)) % MODULUS)
+    assert pair.network.statistics().drops == {Reason.TCP_SEQUENCE: 1}
+
+
 def test_probes_begin_after_the_timeout_and_back_off() -> None:
     """3.8.6.1."""
     pair, peer = opened(window=0)
@@ -531,6 +543,18 @@ def test_an_acknowledgment_after_timeouts_ends_the_backoff() -> None:
 
 
 # RFC 6675
+
+
+def test_more_than_two_segments_worth_of_data_makes_a_hole_lost() -> None:
+    """4, IsLost: (DupThresh - 1) * SMSS bytes are not enough, one more is."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, bytes(1460 * 6))
+    pair.settle()
+    segments = peer.take()
+    start = segments[1].sequence
+    assert peer.send(sack=((start, (start + 2920) % MODULUS),)) == []
+    answers = peer.send(sack=((start, (start + 2921) % MODULUS),))
+    assert [one.sequence for one in answers] == [segments[0].sequence]
 
 
 def test_three_ranges_make_a_hole_lost_however_small_they_are() -> None:
