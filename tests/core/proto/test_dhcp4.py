@@ -199,6 +199,14 @@ def test_an_offer_has_nothing_that_is_not_known() -> None:
     assert list(answered(request(dhcp4.DISCOVER), configuration).message.options) == [53, 1, 3, 51, 54]
 
 
+@pytest.mark.parametrize(("configured", "told"), [(None, FOREVER), (3600, bytes.fromhex("00000e10"))])
+def test_the_lease_time_is_that_of_the_configuration(configured: int | None, told: bytes) -> None:
+    wish = {dhcp4.LEASE_TIME: (60).to_bytes(4, "big")}
+    configuration = replace(config(), lease_time=configured)
+    for message in (request(dhcp4.DISCOVER, wish), request(dhcp4.REQUEST, SELECT | wish)):
+        assert answered(message, configuration).message.options[dhcp4.LEASE_TIME] == told
+
+
 def test_options_come_in_the_requested_order() -> None:
     message = request(dhcp4.DISCOVER, {dhcp4.PARAMETER_LIST: bytes([26, 99, 3, 26, 1])})
     assert list(answered(message).message.options) == [53, 26, 3, 1, 51, 54]

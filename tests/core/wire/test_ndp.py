@@ -71,6 +71,7 @@ def test_duplicate_address_detection_is_read() -> None:
         pytest.param(message(NS, B6 + SLLA, ttl=254), id="through a router"),
         pytest.param(message(RS, b"", ttl=1), id="router solicitation through a router"),
         pytest.param(message(NS, B6 + SLLA, code=1), id="code"),
+        pytest.param(message(RS, SLLA, code=1), id="router solicitation with a code"),
         pytest.param(message(NS, B6[:15]), id="no target"),
         pytest.param(message(NS, b""), id="empty"),
         pytest.param(message(NS, ndp.ALL_NODES), id="multicast target"),
