@@ -95,6 +95,16 @@ def test_a_routing_header_without_segments_left_is_skipped(kind: int) -> None:
     assert bytes(sent.data) == b"data"
 
 
+def test_an_answer_has_no_routing_header() -> None:
+    """8.4."""
+    bench = Direct()
+    ping = echo_request(GUEST6, GATEWAY6, 1, 2, b"data")
+    bench.send(Ip(GUEST6, GATEWAY6, ROUTING, bytes((ICMPV6, 2, 0, 0)) + bytes(4) + SERVER6 + ping.payload))
+    [reply] = bench.packets
+    assert (reply.source, reply.destination, reply.protocol) == (GATEWAY6, GUEST6, ICMPV6)
+    assert reply.payload[8:] == b"data"
+
+
 @pytest.mark.parametrize("destination", [GATEWAY6, GATEWAY])
 def test_the_destination_takes_packets_with_a_hop_limit_of_0(destination: bytes) -> None:
     """RFC 8200, 3; RFC 1122, 3.2.1.7."""

@@ -11,6 +11,7 @@ from sansnet_core import Limits, OpenStream, Reason
 from sansnet_core.testing import (
     OUTSIDER,
     SERVER,
+    SERVER6,
     GuestStack,
     Impairment,
     ManualConnection,
@@ -18,7 +19,7 @@ from sansnet_core.testing import (
     make_config,
 )
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Ip, Segment, icmp
-from tests.core.direct import Direct
+from tests.core.direct import GUEST6, Direct
 
 ECE, CWR = 0x40, 0x80
 GUEST = GuestStack().ipv4
@@ -256,6 +257,39 @@ def test_segments_are_as_large_as_possible_and_the_last_one_is_pushed() -> None:
     segments = peer.take()
     assert [len(segment.payload) for segment in segments] == [1460, 1460, 1080]
     assert [bool(segment.flags & PSH) for segment in segments] == [False, False, True]
+
+
+@pytest.mark.parametrize(("guest", "server", "largest"), [(GUEST, SERVER, 536), (GUEST6, SERVER6, 1220)])
+def test_without_an_mss_segments_have_the_default_size(guest: bytes, server: bytes, largest: int) -> None:
+    """3.7.1."""
+    bench = Direct()
+    bench.send(Segment(guest, 4000, server, 80, 5, 0, SYN).ip())
+    socket = bench.one(OpenStream).socket
+    bench.network.stream_connected(socket, bench.now)
+    bench.collect()
+    [answer] = bench.packets
+    bench.packets.clear()
+    first = int.from_bytes(answer.payload[4:8], "big") + 1
+    bench.send(Segment(guest, 4000, server, 80, 6, first % MODULUS, ACK).ip())
+    bench.network.stream_received(socket, bytes(10 * largest), bench.now)
+    bench.collect()
+    assert {len(packet.payload) for packet in bench.packets} == {20 + largest}
+    assert {packet.ttl for packet in (answer, *bench.packets)} == {255}  # 3.9.2
+
+
+def test_an_mss_and_a_window_scale_are_sent_with_a_syn_alone() -> None:
+    """3.2; RFC 7323, 2.2."""
+    pair, peer = opened()
+    assert peer.syn_ack is not None
+    assert None not in (peer.syn_ack.mss, peer.syn_ack.scale)
+    pair.host.produce(pair.host.stream, bytes(5000))
+    pair.settle()
+    segments = [*peer.take(), *peer.data(b"data")]
+    pair.host.end(pair.host.stream)
+    pair.wait(5.0)
+    segments += peer.take()
+    assert {one.flags & (ACK | FIN | PSH) for one in segments} >= {ACK, ACK | PSH, ACK | FIN}
+    assert {(one.mss, one.scale, one.sack_permitted) for one in segments} == {(None, None, False)}
 
 
 def test_data_that_waited_is_pushed_once() -> None:
