@@ -164,6 +164,34 @@ def test_a_name_that_loops_or_is_too_long_is_malformed(name: bytes) -> None:
     malformed(HEADER + name + b"\0\1\0\1")
 
 
+def test_a_name_has_128_pointers_at_most() -> None:
+    """A root in the data of the first record, pointers behind it, each to the one before, and one more as a name."""
+    root = 12 + 11
+    pointers = [(0xC000 | place).to_bytes(2, "big") for place in (root, *range(root + 1, root + 2 * 128, 2))]
+    for count in (128, 129):
+        *inner, name = pointers[:count]
+        content = b"\0" + b"".join(inner)
+        data = (
+            struct.pack("!6H", 7, 0x8180, 0, 2, 0, 0) + b"\0" + struct.pack("!HHIH", 300, 1, 0, len(content)) + content
+        )
+        data += name + struct.pack("!HHIH", 300, 1, 0, 0)
+        if count == 128:
+            assert dns_message.parse(data).answers[1].name == b"\0"
+        else:
+            malformed(data)
+
+
+@pytest.mark.parametrize(("place", "name"), [(0x3FFF, b"\xff\xff"), (0x4000, b"\1a\0")])
+def test_a_pointer_leads_no_farther_than_14_bits(place: int, name: bytes) -> None:
+    """RFC 1035, 4.1.4."""
+    first = ResourceRecord(b"\0", 300, 1, 0, bytes(place - 12 - 11))
+    other = ResourceRecord(b"\1a\0", 300, 1, 0, b"")
+    message = Message(7, 0x8180, answers=(first, other, other))
+    data = dns_message.emit(message)
+    assert data[place:] == b"\1a\0" + struct.pack("!HHIH", 300, 1, 0, 0) + name + struct.pack("!HHIH", 300, 1, 0, 0)
+    assert dns_message.parse(data) == message
+
+
 def test_a_name_of_255_bytes_is_read() -> None:
     name = (b"\x3f" + b"a" * 63) * 3 + b"\x3d" + b"a" * 61 + b"\0"
     assert len(name) == 255
