@@ -135,6 +135,11 @@ def test_search_domains_need_no_servers_and_no_padding_if_they_fit_exactly() -> 
     assert payload == bytes(8) + SLLA + bytes.fromhex("1f020000ffffffff06646f6d61696e00")
 
 
+def test_one_server_is_advertised() -> None:
+    _, payload = ndp.advertise_router(NOTHING._replace(servers=(A6,)))
+    assert payload == bytes(8) + SLLA + bytes.fromhex("1903 0000 ffffffff") + A6
+
+
 def test_servers_and_domains_that_do_not_fit_are_left_out_whole() -> None:
     many = tuple(A6[:14] + index.to_bytes(2, "big") for index in range(200))
     _, payload = ndp.advertise_router(NOTHING._replace(servers=many, search=("example.org",) * 200))
