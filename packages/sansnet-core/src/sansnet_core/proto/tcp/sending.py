@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import Final, NamedTuple
 
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.send_buffer import SendBuffer
@@ -59,6 +60,7 @@ class Acked(NamedTuple):
 _NOTHING: Final = Acked(0, False, False)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sender:
     """The sending half of one connection.
 
