@@ -183,6 +183,7 @@ CALLS: Final[dict[str, Callable[[RecordedNetwork, float, SocketId], object]]] = 
 }
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", CALLS)
 def test_a_call_that_fails_once_is_finished(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a caller that needs the result of an input gets the exception."""
