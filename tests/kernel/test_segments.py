@@ -42,7 +42,7 @@ def captured(guest: Guest) -> Iterator[socket.socket]:
 
 def segments(packets: socket.socket, port: int) -> list[Segment]:
     """The segments from a port that were captured so far."""
-    found = []
+    found: list[Segment] = []
     data = bytearray(HEADERS.size)
     while True:
         try:
@@ -101,8 +101,13 @@ def test_fin_comes_with_the_last_data(lab: Lab, answer: bytes) -> None:
 def test_data_come_in_whole_frames(lab: Lab, mtu: int) -> None:
     """A few frames are smaller, while the window of the guest is small, and when its program is slow."""
     size = 32 * MEBIBYTE
+
+    def send(far: socket.socket) -> None:
+        with far:
+            far.sendall(bytes(size))
+
     with lab.guest("--mtu", str(mtu)) as guest, captured(guest) as packets, connected(guest, lab) as (near, far, port):
-        sender = threading.Thread(target=lambda: (far.sendall(bytes(size)), far.close()), daemon=True)
+        sender = threading.Thread(target=send, args=(far,), daemon=True)
         sender.start()
         assert drain(near) == size
         sizes = [segment.size for segment in segments(packets, port) if segment.size]
