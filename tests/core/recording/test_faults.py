@@ -50,6 +50,7 @@ def points(name: str) -> list[int]:
     return found if ALL else sorted(Random(7).sample(found, SAMPLE))
 
 
+@pytest.mark.interpreted
 @pytest.mark.timeout(3600 if ALL else 120)
 @pytest.mark.parametrize("name", SESSIONS)
 def test_an_exception_at_any_line_costs_at_most_one_flow(name: str) -> None:
