@@ -24,7 +24,6 @@ from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.plan import ReadyGuest
 from sansnet_trio.links.tap import Tap
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.setup import Setup
 
 __all__ = ["start"]
@@ -75,7 +74,6 @@ def start(
             readiness.require_descriptors()
             if load_first:
                 load(options, "sansnet_cli.attach.serve")
-                load_alone()
             become()
             readiness.renounce(options.ports, controlled=control.is_on)
             report.inform(f"attached to {guest.namespace.network}")

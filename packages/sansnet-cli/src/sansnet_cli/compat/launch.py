@@ -32,7 +32,6 @@ from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
 from sansnet_trio.linux import files, privileges, syscalls
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NamespaceOptions
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup
@@ -170,7 +169,6 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
     """Serve virtual machines."""
     from sansnet_cli.serve.serve import serve
 
-    load_alone()
     setup = make_setup(options, read_host_for(options))
     steps.describe(setup.config)
     source: socket.socket | MachineListener

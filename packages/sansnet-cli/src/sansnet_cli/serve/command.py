@@ -14,7 +14,6 @@ from sansnet_cli.process import background
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_cli.serve.parser import parse
 from sansnet_trio.links.passed_socket import adopt
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan import qemu_arguments
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import make_setup
@@ -41,7 +40,6 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 def _serve(options: ServeOptions, passed: socket.socket | None, on_ready: Callable[[], None]) -> None:
-    load_alone()
     setup = make_setup(options, read_host_for(options))
     capture = open_capture(options.pcap)
     from sansnet_cli.serve import serve
