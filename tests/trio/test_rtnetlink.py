@@ -86,7 +86,7 @@ def test_routes_and_addresses_of_every_kind_are_read() -> None:
     with held_namespace() as namespace:
         subprocess.run(namespace.command("ip", "-batch", "-"), input=SCRIPT.lstrip(), text=True, check=True)
         routes, own = namespace.call(read)
-    index = own["10.1.0.2"].index
+    index = own["10.1.0.2"].interface
     default = routes["0.0.0.0/0"]
     assert (default.metric, default.source) == (70000, addresses.parse("10.1.0.2"))
     assert default.paths == (Path(index, addresses.parse("10.1.0.1"), 0, 0),)
@@ -98,7 +98,7 @@ def test_routes_and_addresses_of_every_kind_are_read() -> None:
     assert routes["2001:db8:5::/48"].paths == (Path(index, addresses.parse("fe80::1"), 0, 0),)
     peer = own["10.9.0.1"]
     assert (peer.address, peer.prefix_length) == (addresses.parse("10.9.0.2"), 30)
-    assert (own["2001:db8::2"].index, own["2001:db8::2"].prefix_length) == (index, 64)
+    assert (own["2001:db8::2"].interface, own["2001:db8::2"].prefix_length) == (index, 64)
 
 
 @pytest.mark.kernel

@@ -390,10 +390,10 @@ def _parse_route(message: RouteMessage) -> Iterator[tuple[int, Route]]:
     ):
         return
     path = max(message.paths, key=lambda path: path.hops)
-    if path.index is None or path.flags & (_RTNH_F_DEAD | _RTNH_F_LINKDOWN):
+    if path.interface is None or path.flags & (_RTNH_F_DEAD | _RTNH_F_LINKDOWN):
         return
     yield (
-        path.index,
+        path.interface,
         Route(
             destination=message.destination,
             prefix_length=message.prefix_length,
@@ -410,7 +410,7 @@ def _usable_addresses(messages: Iterable[AddressMessage], index: int) -> tuple[I
     temporary: list[InterfaceAddress] = []
     for message in messages:
         if (
-            message.index != index
+            message.interface != index
             or message.scope > _RT_SCOPE_SITE
             or message.flags & (_IFA_F_DEPRECATED | _IFA_F_TENTATIVE)
         ):
@@ -437,9 +437,7 @@ def _source_for_remote(netlink: Netlink, family: int, index: int) -> bytes | Non
         return None
 
 
-def _with_prefix(
-    address: bytes | None, messages: Iterable[AddressMessage], index: int
-) -> InterfaceAddress | None:
+def _with_prefix(address: bytes | None, messages: Iterable[AddressMessage], index: int) -> InterfaceAddress | None:
     """An address that other hosts can use, with the prefix that it has on the interface, or else as a single host."""
     if (
         address is None
@@ -448,7 +446,7 @@ def _with_prefix(
         or addresses.is_unspecified(address)
     ):
         return None
-    here = (_parse_address(message) for message in messages if message.index == index)
+    here = (_parse_address(message) for message in messages if message.interface == index)
     return next((own for own in here if own.address == address), InterfaceAddress(address, 8 * len(address)))
 
 

@@ -14,6 +14,7 @@ from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
 from sansnet_cli.process.loading import load
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
@@ -78,6 +79,7 @@ def start(
             readiness.renounce(options.ports, controlled=control.is_on)
             report.inform(f"attached to {guest.namespace.network}")
             on_ready(setup)
+            load_trio()
             from sansnet_cli.attach.serve import serve
             from sansnet_cli.runtime.session import Session
 

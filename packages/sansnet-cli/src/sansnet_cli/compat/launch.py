@@ -24,6 +24,7 @@ from sansnet_cli.process.daemon import (
     unwritable,
 )
 from sansnet_cli.process.loading import load
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
@@ -167,6 +168,7 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
 
 def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socket | None, steps: _ReadySteps) -> int:
     """Serve virtual machines."""
+    load_trio()
     from sansnet_cli.serve.serve import serve
 
     setup = make_setup(options, read_host_for(options))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sansnet_cli.options.policy import asks
 from sansnet_cli.process import terminal
+from sansnet_cli.process.loop import load_trio
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import GuestOptions
@@ -112,6 +113,7 @@ def load(options: GuestOptions, *also: str) -> None:
         options: the command's options.
         also: further modules.
     """
+    load_trio()
     for name in (*also, *_wanted(options)):
         import_module(name)
     time.tzset()
@@ -119,7 +121,7 @@ def load(options: GuestOptions, *also: str) -> None:
 
 
 def is_plain(options: GuestOptions) -> bool:
-    """Whether a guest's network does nothing but carry its frames: no option asks for files, rules, ports or reports."""
+    """Whether a guest's network only carries its frames: no option asks for files, rules, ports or reports."""
     wants = (_policed, _audited, _impaired, _controlled)
     others = (options.pcap, options.record, options.stats)
     shown = options.verbose or options.trace or bool(options.ports.forwards)

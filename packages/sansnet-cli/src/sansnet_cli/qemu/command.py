@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.qemu.parser import parse
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_trio.plan.host import read_host_for
@@ -26,6 +27,7 @@ def qemu(arguments: Sequence[str]) -> int:
     choose(options.sandbox)
     setup = make_setup(options, read_host_for(options))
     capture = open_capture(options.pcap)
+    load_trio()
     from sansnet_cli.qemu.serve import serve
 
     return serve(options, setup, capture)

@@ -30,9 +30,7 @@ _MLD: Final = bytes.fromhex("3333 0000 0016")
 _VNET_HEADER_SIZE: Final = 12
 
 
-def wait_end(
-    guest: CommandGuest[Setup], link: Link, signals: CommandSignals, loaded: int
-) -> tuple[int | None, Link]:
+def wait_end(guest: CommandGuest[Setup], link: Link, signals: CommandSignals, loaded: int) -> tuple[int | None, Link]:
     """Wait until the command has ended or the rest is loaded; pass on signals meanwhile.
 
     Args:

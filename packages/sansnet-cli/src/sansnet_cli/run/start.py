@@ -96,7 +96,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             guest.on_stop = partial(jobs.follow, guest)
             guest.start(foreground=jobs.separate)
             signals.separate = jobs.separate
-            if is_plain(options):
+            if capture is None and is_plain(options):
                 status, link = wait_end(guest, link, signals, loading.done)
                 if status is not None:
                     return status

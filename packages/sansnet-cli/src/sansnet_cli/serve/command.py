@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from sansnet_cli.options.records import ServeOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import background
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_cli.serve.parser import parse
 from sansnet_trio.links.passed_socket import adopt
@@ -42,6 +43,7 @@ def serve(arguments: Sequence[str]) -> int:
 def _serve(options: ServeOptions, passed: socket.socket | None, on_ready: Callable[[], None]) -> None:
     setup = make_setup(options, read_host_for(options))
     capture = open_capture(options.pcap)
+    load_trio()
     from sansnet_cli.serve import serve
 
     def ready() -> None:

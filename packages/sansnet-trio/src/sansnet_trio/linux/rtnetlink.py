@@ -74,7 +74,7 @@ class AddressMessage(NamedTuple):
     """An address of an interface (`ifaddrmsg`).
 
     Attributes:
-        index: the interface.
+        interface: its index.
         local: the address, 4 or 16 bytes.
         address: the same, or that of the peer on a point-to-point interface; the prefix belongs to it.
         prefix_length: in bits.
@@ -82,7 +82,7 @@ class AddressMessage(NamedTuple):
         flags: IFA_F_*.
     """
 
-    index: int
+    interface: int
     local: bytes
     address: bytes
     prefix_length: int
@@ -94,13 +94,13 @@ class Path(NamedTuple):
     """The next hop of a route.
 
     Attributes:
-        index: the interface; None if there is none.
+        interface: its index; None if there is none.
         gateway: 4 or 16 bytes; None if there is none, or if it has the other family (RTA_VIA).
         flags: RTNH_F_*.
         hops: the weight among the paths of a multipath route.
     """
 
-    index: int | None
+    interface: int | None
     gateway: bytes | None
     flags: int
     hops: int
