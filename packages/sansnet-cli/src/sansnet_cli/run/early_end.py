@@ -1,9 +1,9 @@
 """A command that ends while the rest of the program is still being loaded.
 
 Theory of operation. Most of the start of sansnet is loading what serves a network, and a short command such as
-`git status` ends before that is done. If its guest has sent nothing that a network answers or passes on, there is
-nothing left to serve, and waiting would be a waste. A new interface announces its multicast groups by itself
-(MLDv2, RFC 3810), which sansnet ignores; any other frame means that the guest has used its network. Then this
+`git status` ends before that is done. If it has left no process, and its guest has sent nothing that a network answers
+or passes on, there is nothing to serve, and waiting would be a waste. A new interface announces its multicast groups by
+itself (MLDv2, RFC 3810), which sansnet ignores; any other frame means that the guest has used its network. Then this
 process serves as for any other command: the frame that was read here comes first.
 
 This is before the process is confined, so nothing of a frame is read but the destination in its Ethernet header.
@@ -59,6 +59,8 @@ def wait_end(guest: CommandGuest[Setup], link: Link, signals: CommandSignals, lo
         if loaded in readable:
             return None, link
     status = guest.wait_now()
+    if guest.has_remaining():  # they may use the network until they are ended
+        return None, link
     guest.end_remaining_now()
     frame = _first_used(link)
     if frame is None:

@@ -429,6 +429,10 @@ class CommandGuest(Uncopyable, Generic[T]):
                 await trio.lowlevel.wait_readable(descriptor)
                 return
 
+    def has_remaining(self) -> bool:
+        """Whether the command, which has ended, may have left processes."""
+        return self._reaper is None or self._reaper.has_others()
+
     def end_remaining_now(self) -> None:
         """Like `end_remaining`, but blocking: for programs that do not run trio yet."""
         for descriptor, seconds in self._ending():
