@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.egress import FlowHeaders
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.memory import Memory
@@ -18,6 +19,7 @@ MAX_FIELD: Final = 65535
 """Largest value of the window field."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Output:
     """Builds segments from the state of the two halves.
 

@@ -13,6 +13,7 @@ from math import inf
 from typing import Final
 
 from sansnet_core.errors import UsageError
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.wire.tcp import add, diff
 
@@ -28,6 +29,7 @@ PIECE_COST: Final = 100
 """Bytes that CPython takes for a piece in addition to its data, approximately."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Receiver:
     """The receiving half of one connection.
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 
 __all__ = ["SendBuffer", "append_chunk"]
@@ -20,6 +21,7 @@ SMALL: Final = 2048
 """Chunks up to this size are joined by copying: a remote that sends single bytes must not cost an object for each."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SendBuffer:
     """The send buffer of one connection.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp.memory import Memory
 
@@ -15,6 +16,7 @@ Flow = TypeVar("Flow")
 """A connection. Its class is not imported, because its module imports this one."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TcpShared(Generic[Flow]):
     """The state that `Tcp` and its connections share.
 
