@@ -81,7 +81,8 @@ def measured() -> dict[str, set[str]]:
     early = {moment: found(program) for moment, program in PROGRAMS.items()}
     serving = {command: found(program) for command, program in PROGRAMS_THAT_SERVE.items()}
     late = {command: names - early[command] for command, names in serving.items()}
-    network = set.intersection(*serving.values()) & set.union(*late.values())
+    shared = set.intersection(*serving.values())
+    network = {name for names in late.values() for name in names if name in shared}
     own = {f"network-{command}": names - network for command, names in late.items()}
     return {**early, "network": network, **own}
 
