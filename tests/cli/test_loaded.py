@@ -42,7 +42,7 @@ def test_before_the_first_frame(command: str) -> None:
 
 @pytest.mark.parametrize("moment", ["run", "attach", "pasta"])
 def test_small_things_stand_in_for_large_modules(moment: str) -> None:
-    """Whatever the list says: these take more than the rest of the start."""
+    """Also if the list has them: these take more than the rest of the start."""
     large = {
         "trio",
         "asyncio",

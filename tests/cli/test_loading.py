@@ -51,7 +51,7 @@ NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "sansnet_cli.attach.command": ("sansnet_trio.guest.attached",),
     "sansnet_cli.attach.namespace": ("sansnet_trio.guest.target",),
     "sansnet_trio.plan.qemu_arguments": ("fractions",),
-    "sansnet_cli.run.early_end": ("sansnet_trio.links.unread",),
+    "sansnet_cli.run.early_end": ("sansnet_cli.run.unread",),
     # where a file or socket is opened
     "sansnet_cli.runtime.control": ("sansnet_trio.control.commands",),
     "sansnet_cli.runtime.observe": ("sansnet_cli.runtime.trace", "sansnet_trio.links.observed"),

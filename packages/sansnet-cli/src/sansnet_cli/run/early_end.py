@@ -66,7 +66,7 @@ def wait_end(guest: CommandGuest[Setup], link: Link, signals: CommandSignals, lo
     if frame is None:
         link.close()
         return status, link
-    from sansnet_trio.links.unread import UnreadLink
+    from sansnet_cli.run.unread import UnreadLink
 
     return None, UnreadLink(link, [frame])
 

@@ -77,7 +77,7 @@ class AddressMessage(NamedTuple):
         interface: its index.
         local: the address, 4 or 16 bytes.
         address: the same, or that of the peer on a point-to-point interface; the prefix belongs to it.
-        prefix_length: in bits.
+        prefix_length: length of its prefix, in bits.
         scope: RT_SCOPE_*.
         flags: IFA_F_*.
     """
@@ -111,9 +111,9 @@ class RouteMessage(NamedTuple):
 
     Attributes:
         destination: 4 or 16 bytes.
-        prefix_length: of the destination, in bits.
-        source_length: the same of the sources that the route is for; 0 is all.
-        tos: the type of service that it is for; 0 is all.
+        prefix_length: length of the destination's prefix, in bits.
+        source_length: the same of the sources that it applies to; 0 is all sources.
+        tos: the type of service that it applies to; 0 is all.
         table: RT_TABLE_*.
         kind: RTN_*.
         flags: RTM_F_* and RTNH_F_*.
@@ -179,7 +179,7 @@ class Netlink:
         Args:
             index: the interface.
             address: 4 or 16 bytes.
-            prefix_length: in bits.
+            prefix_length: length of its prefix, in bits.
             preferred: whether new connections may use it; for IPv6 only.
 
         Raises:
@@ -208,7 +208,7 @@ class Netlink:
         Args:
             index: the interface.
             destination: 4 or 16 bytes.
-            prefix_length: in bits.
+            prefix_length: length of its prefix, in bits.
             gateway: 4 or 16 bytes; None if the destination is on the link.
             metric: 0 is the kernel's default.
             on_link: whether the gateway is on the link although no other route leads to it.

@@ -1,4 +1,4 @@
-"""`UnreadLink`: frames that were read early come first, and wake whoever waits."""
+"""`UnreadLink`: frames that were read early come first, and wake the task that waits for frames."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import select
 import socket
 from collections.abc import Sequence
 
+from sansnet_cli.run.unread import UnreadLink
 from sansnet_core import Buffer, Frame, LinkConfig
 from sansnet_trio.links import want
-from sansnet_trio.links.unread import UnreadLink
 
 
 class Pair:

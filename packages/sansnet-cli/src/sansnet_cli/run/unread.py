@@ -8,7 +8,7 @@ from select import EPOLLIN, EPOLLOUT, epoll
 
 from sansnet_core.config import LinkConfig
 from sansnet_core.orders import Buffer, Frame
-from sansnet_trio.links import Link, expect_link
+from sansnet_trio.links import Link
 from sansnet_trio.linux.descriptors import Uncopyable
 
 __all__ = ["UnreadLink"]
@@ -23,7 +23,6 @@ class UnreadLink(Uncopyable):
     """
 
     def __init__(self, link: Link, frames: Sequence[Buffer]) -> None:
-        expect_link(link)
         self._link = link
         self._frames = list(frames)
         self._unread = os.eventfd(bool(frames))  # readable until the frames have been given
@@ -55,10 +54,10 @@ class UnreadLink(Uncopyable):
         """See `Link`."""
         if not self._frames:
             return self._link.read_frames(limit)
-        given, self._frames = self._frames[:limit], self._frames[limit:]
+        frames, self._frames = self._frames[:limit], self._frames[limit:]
         if not self._frames:
             os.eventfd_read(self._unread)
-        return given
+        return frames
 
     def write_frames(self, frames: Sequence[Frame]) -> int:
         """See `Link`."""
