@@ -27,6 +27,9 @@ from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
     MAX_SEGMENTS,
     NO_RUNS,
+    PMTUDISC_DO,
+    PMTUDISC_DONT,
+    PMTUDISC_WANT,
     Ancillary,
     prepare_mapping,
     read_ancillary,
@@ -38,10 +41,11 @@ __all__ = ["DatagramSocket", "Deliver", "open_datagrams", "report_datagram"]
 
 _MAX_PAYLOAD: Final = 65507  # of one send, whether one datagram or a run: 65535 - IPv4 and UDP headers
 _MAX_BURST: Final = 64
+_ALWAYS_WHOLE: Final = 1232  # bytes of data that every path takes; whether it may be fragmented does not matter
 _PRIVILEGED_PORTS: Final = 1024  # IPPORT_RESERVED in netinet/in.h
 
-_Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
-"""Destination, TTL, TOS, whether it may be fragmented, source: equal for all datagrams of one run."""
+_Head: TypeAlias = tuple[Endpoint, int, int, int, bytes | None]
+"""Destination, TTL, TOS, fragmentation (see `set_fragmentation`), source: equal for all datagrams of one run."""
 
 Deliver: TypeAlias = Callable[[Endpoint, bytes, Ancillary, float], None]
 """Called with the source of a datagram or a run of them, the payload, the control messages, and the time."""
@@ -166,8 +170,14 @@ class DatagramSocket:
             Whether no datagram was waiting before.
         """
         first = not self._run
-        head = (order.remote, order.ttl, order.tos, order.may_fragment, order.local)
         data, size = order.data, order.segment_size
+        if order.may_fragment:
+            fragmentation = PMTUDISC_DONT
+        elif order.fragment_here or (size or len(data)) <= _ALWAYS_WHOLE:
+            fragmentation = PMTUDISC_WANT
+        else:
+            fragmentation = PMTUDISC_DO
+        head = (order.remote, order.ttl, order.tos, fragmentation, order.local)
         if 0 < size < len(data):
             view = memoryview(data)
             for start in range(0, len(view), size):
@@ -209,9 +219,9 @@ class DatagramSocket:
                 return False  # the last one may be small enough
             self._context.datagrams_dropped += 1
             return True
-        remote, ttl, tos, may_fragment, local = head
+        remote, ttl, tos, fragmentation, local = head
         try:
-            self._packets.options.set(ttl, tos, may_fragment)
+            self._packets.options.set(ttl, tos, fragmentation)
         except OSError as error:
             self._refuse(head, run, local_error(error), now)
             return True

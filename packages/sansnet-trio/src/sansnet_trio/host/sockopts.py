@@ -42,6 +42,9 @@ __all__ = [
     "IP_FREEBIND",
     "MAX_SEGMENTS",
     "NO_RUNS",
+    "PMTUDISC_DO",
+    "PMTUDISC_DONT",
+    "PMTUDISC_WANT",
     "UDP_GRO",
     "UDP_SEGMENT",
     "Ancillary",
@@ -59,7 +62,7 @@ __all__ = [
     "read_local",
     "reset_when_closed",
     "segment_message",
-    "set_fragment",
+    "set_fragmentation",
     "set_tos",
     "set_ttl",
     "source_message",
@@ -77,6 +80,7 @@ IPV6_RECVERR: Final = 25
 IP_MULTICAST_ALL: Final = 49
 IPV6_MULTICAST_ALL: Final = 29
 PMTUDISC_DONT: Final = 0
+PMTUDISC_WANT: Final = 1
 PMTUDISC_DO: Final = 2
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
@@ -198,9 +202,12 @@ def set_tos(sock: socket, family: int, tos: int) -> None:
     _set(sock, family, *_TOS, tos)
 
 
-def set_fragment(sock: socket, family: int, fragment: bool) -> None:
-    """Set whether packets sent from now on may be fragmented; if not, sending a larger one fails with EMSGSIZE."""
-    mode = PMTUDISC_DONT if fragment else PMTUDISC_DO
+def set_fragmentation(sock: socket, family: int, mode: int) -> None:
+    """Set what happens to packets that are larger than the path MTU.
+
+    `PMTUDISC_DONT` fragments them, and lets routers do so. `PMTUDISC_WANT` fragments them, and sets DF in all others.
+    `PMTUDISC_DO` sets DF in all packets, and sending a larger one fails with EMSGSIZE.
+    """
     _set(sock, family, (IPPROTO_IP, IP_MTU_DISCOVER), (IPPROTO_IPV6, IPV6_MTU_DISCOVER), mode)
 
 

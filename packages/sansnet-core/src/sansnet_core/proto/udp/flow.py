@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sansnet_core.addresses import UNSPECIFIED
 from sansnet_core.egress import Egress, FlowHeaders
@@ -16,7 +16,10 @@ from sansnet_core.policy import ProxyConfig
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.wire.ip import UDP
 
-__all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Relayed", "Served", "flow_key"]
+__all__ = ["BELOW_BASE", "End", "Flow", "ForwardedPort", "Mapping", "Relayed", "Served", "flow_key"]
+
+BELOW_BASE: Final = 1199
+"""Bytes of the largest datagram whose path does not matter: one less than a search for the path MTU begins with."""
 
 
 class Mapping:
@@ -198,6 +201,9 @@ class Flow:
         datagrams_sent, datagrams_received: the same in datagrams.
         errno: that of the failure that was reported; 0 if there was none.
         outdated: whether it ends with the guest's next datagram.
+        whole: bytes of the largest datagram that may leave whole or in fragments, whatever its path is; see `path_mtu`.
+        tried: TTL, TOS and time of the latest datagram that was sent to find out whether its path takes it whole; None
+            if that is known.
     """
 
     __slots__ = (
@@ -226,6 +232,8 @@ class Flow:
         "sent",
         "served",
         "socket",
+        "tried",
+        "whole",
     )
 
     def __init__(
@@ -265,6 +273,8 @@ class Flow:
         self.datagrams_sent = self.datagrams_received = 0
         self.errno = 0
         self.outdated = False
+        self.whole = BELOW_BASE
+        self.tried: tuple[int, int, float] | None = None
 
     def closed(self, now: float, reason: Reason | None = None) -> FlowClosed:
         """The notice of its end, for a reason if a rule ends it. A failure counts as its cause if nothing came back."""
