@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import UsageError
-from sansnet_core.proto.tcp.receiving import CHALLENGE_INTERVAL, DELAYED_ACK, PIECE_COST, Receiver
+from sansnet_core.proto.tcp.gap import PIECE_COST
+from sansnet_core.proto.tcp.receiving import CHALLENGE_INTERVAL, DELAYED_ACK, Receiver
 from sansnet_core.wire.tcp import add
 
 MSS = 1460

@@ -45,7 +45,7 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
     names = table.names(flow) or [flow.socket]
     if guest is GONE:  # perhaps the effects of that are missing
         with suppress(Exception):
-            flow.output.reset_connection()
+            flow.reset_connection()
     context.drop_packet(Reason.FAILED, TCP, flow.guest, flow.remote)
     with suppress(Exception):
         flow.refuse(local_error(ECONNABORTED), Reason.FAILED, None)
