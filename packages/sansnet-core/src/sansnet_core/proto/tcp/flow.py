@@ -27,15 +27,14 @@ from sansnet_core.orders import (
 )
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.attempts import Attempts
-from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, Terms, negotiate
-from sansnet_core.proto.tcp.keepalive import Keepalive
+from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, negotiate
 from sansnet_core.proto.tcp.output import Output
 from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
-from sansnet_core.proto.tcp.sending import Sender
+from sansnet_core.proto.tcp.sending import MIN_RTO, Sender
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HANDSHAKE, HOST_EXISTS, OPEN, TIME_WAIT
+from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HOST_EXISTS, OPEN, TIME_WAIT
 from sansnet_core.targets import Target
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import TcpHeader, TcpOptions
@@ -67,7 +66,6 @@ class TcpFlow(Output):
 
     Attributes:
         shared: the state that all connections share.
-        key: the handler's key of the connection: the guest's address, the remote one, and their ports.
         irs: the guest's initial sequence number (RFC 9293, 3.3.1).
         lifecycle: the states of `states.PARTS`; changed by `fire` only.
         answered: the host's connect succeeded.
@@ -76,8 +74,6 @@ class TcpFlow(Output):
         permission: the judgement of the rules, and the verdict of the driver.
         attempts: the connects of several sockets, or by a proxy; None if there is one connect, or none under way.
         gate: holds back data of the guest; None if all passes.
-        heard: time of the guest's last segment, in seconds.
-        keepalive: the probes of the guest, and of it; None until there was one.
         dirty: `flush` is called at the end of the batch.
         ends_at: time at which its present state ends; `math.inf` for never.
         errno: why it ended, as in `CloseSocket`; 0 for an ordinary end.
@@ -100,12 +96,9 @@ class TcpFlow(Output):
         "failure",
         "first_socket",
         "gate",
-        "heard",
         "held",
         "inbound",
         "irs",
-        "keepalive",
-        "key",
         "lifecycle",
         "permission",
         "queued",
@@ -132,10 +125,9 @@ class TcpFlow(Output):
     ) -> None:
         context = shared.context
         sender = Sender(context.entropy.initial_sequence(key, context.now))
-        super().__init__(FlowHeaders(context.egress, remote, guest, TCP), sender, shared.memory)
+        super().__init__(key, FlowHeaders(context.egress, remote, guest, TCP), sender, shared.memory, context.now)
         self.shared = shared
         self.socket = self.first_socket = socket
-        self.key = key
         self._host = None if host == remote else host
         self.inbound = inbound
         self.deadline = self.queued = inf
@@ -144,8 +136,6 @@ class TcpFlow(Output):
             self.lifecycle = states.UNDECIDED_INBOUND if inbound else states.UNDECIDED_INITIAL
         else:
             self.lifecycle = states.INBOUND if inbound else states.INITIAL
-        self.heard = context.now
-        self.keepalive: Keepalive | None = None
         self.answered = self.told = False
         self.permission = Permission()
         self.attempts: Attempts[TcpFlow] | None = None
@@ -156,16 +146,6 @@ class TcpFlow(Output):
         self.ends_at = inf
         self.dirty = False
         self._awaits_budget = False
-
-    @property
-    def guest(self) -> Endpoint:
-        """The guest's endpoint."""
-        return _endpoint(self.key, 0)
-
-    @property
-    def remote(self) -> Endpoint:
-        """The other end as the guest sees it."""
-        return _endpoint(self.key, 1)
 
     @property
     def host(self) -> Endpoint:
@@ -189,9 +169,10 @@ class TcpFlow(Output):
 
     def _await_syn(self, interval: float) -> None:
         """Give up unless the SYN is repeated in time: a guest that closes its socket now may send nothing at all."""
-        self.ends_at = self.shared.context.now + 2 * interval + SYN_GRACE
+        context = self.shared.context
+        self.ends_at = context.now + 2 * interval + SYN_GRACE
         if self.ends_at < self.deadline:
-            self.shared.context.timers.arm(self, self.ends_at)
+            context.timers.arm(self, min(self.ends_at, context.now + MIN_RTO))  # early: see `_arm`
 
     def agree(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the terms of the guest's SYN or SYN-ACK."""
@@ -278,16 +259,16 @@ class TcpFlow(Output):
 
     def fire(self, event: str) -> None:
         """Apply a lifecycle event and run its effects."""
-        before = self.lifecycle[0]
-        self.lifecycle, effects = states.transition(self.lifecycle, event)
-        guest, host, _, _ = self.lifecycle
-        if guest is not before and not self.errno:
-            self.errno = states.ERRNOS.get((before, event), 0)
-        if before in HANDSHAKE and guest not in HANDSHAKE:
+        self.lifecycle, change = states.change(self.lifecycle, event)
+        if change is None:
+            return
+        if change.errno and not self.errno:
+            self.errno = change.errno
+        if change.ends_handshake:
             self.shared.pending[self.inbound] -= 1
-        for effect in effects:
+        for effect in change.effects:
             _EFFECTS[effect](self)
-        if guest is states.GONE and host is states.GONE:
+        if change.is_over:
             self.shared.forget(self)
 
     def _answer(self) -> None:
@@ -358,13 +339,14 @@ class TcpFlow(Output):
             self._pass(None)
             return
         self.receiver.take_fin()
+        # With the orders to send the last data, so that the driver can send data and FIN in one segment
+        self.shared.context.out.orders.append(ShutdownStream(self.socket))
         self.fire(states.GUEST_FIN)
         self.check_up_drained()
 
     def check_up_drained(self) -> None:
-        """Send FIN to the host if the guest has, and the socket has taken all data."""
+        """Note that the socket has taken all data, if the guest has sent FIN."""
         if self.lifecycle[2] is FIN_SEEN and not self.receiver.unsent:
-            self.shared.context.out.orders.append(ShutdownStream(self.socket))
             self.fire(states.UP_DRAINED)
 
     # facts from the host's socket
@@ -417,19 +399,6 @@ class TcpFlow(Output):
         room = self.sender.room(shared.context.config.limits.tcp_send_buffer, self.terms.frame_payload)
         return self.memory.room(self, room) if room > 0 else 0
 
-    # keepalive
-
-    def hear(self, now: float) -> float:
-        """Note a segment from the guest; the seconds since its previous segment."""
-        silence, self.heard = now - self.heard, now
-        return silence
-
-    def keep_alive(self) -> Keepalive:
-        """The keepalive, for a probe."""
-        if self.keepalive is None:
-            self.keepalive = Keepalive()
-        return self.keepalive
-
     # memory
 
     def _hold(self, count: int) -> None:
@@ -478,14 +447,15 @@ class TcpFlow(Output):
         now = shared.context.now
         if receiver.queued and receiver.ack_now:
             self.acknowledge()  # by itself, since segments with data carry no SACK
-        unsent = self.sender.buffer.unsent
-        if unsent or down is EOF_SEEN:
-            self.new_data(now)
-            if down is EOF_SEEN and not self.sender.buffer.unsent:
-                self.fin(now)
-                self.fire(states.DOWN_DRAINED)
+        ends = down is EOF_SEEN
+        if (ends or self.sender.buffer.unsent) and self.new_data(now, ends=ends):
+            self.fire(states.DOWN_DRAINED)
         if receiver.ack_now or receiver.acknowledged != receiver.next:
-            self.acknowledge_data(now)
+            waits = receiver.ack_due < inf
+            if not receiver.delay_ack(self.terms.own_mss, now):
+                self.acknowledge()
+            elif not waits:
+                shared.delayed.add(self, receiver.ack_due)
         if self._awaits_budget and self not in self.memory.waiting and self._budget():
             self._awaits_budget = False
             shared.context.out.orders.append(ResumeStream(self.socket))
@@ -494,23 +464,18 @@ class TcpFlow(Output):
     # time
 
     def _arm(self) -> None:
-        """Have `expire` called in time. It may be early, which costs less than moving a deadline for every packet."""
-        due, retransmit_at = self.receiver.ack_due, self.sender.retransmit_at
-        if retransmit_at < due:
-            due = retransmit_at
+        """Have `expire` called in time. It may be early, which costs less than moving a deadline for every packet.
+
+        The first deadline is that of the shortest timeout, so that the next one, which may be shorter, is later.
+        """
+        due = self.sender.retransmit_at
         if due < self.deadline:
-            self.shared.context.timers.arm(self, due)
+            context = self.shared.context
+            context.timers.arm(self, min(due, context.now + MIN_RTO))
 
     def expire(self) -> None:
         """A deadline of this connection has passed."""
         self.shared.expire(self)
-
-
-def _endpoint(key: bytes, index: int) -> Endpoint:
-    """One of the two endpoints in the key of a connection."""
-    size = (len(key) - 4) >> 1
-    start, port = index * size, 2 * size + 2 * index
-    return Endpoint._make((key[start : start + size], key[port] << 8 | key[port + 1]))
 
 
 _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.egress import FlowHeaders
-from sansnet_core.orders import Buffer
+from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.proto.tcp.handshake import Terms
+from sansnet_core.proto.tcp.keepalive import Keepalive
 from sansnet_core.proto.tcp.memory import Memory
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import Sender
@@ -22,25 +23,55 @@ class Output:
     """The base class of connections that builds their segments from the state of the two halves.
 
     Args:
+        key: the handler's key of the connection: the guest's address, the remote one, and their ports.
         headers: of the connection.
         sender: its sending half.
         memory: of all connections; it bounds the windows.
+        now: seconds.
 
     Attributes:
         sender, receiver: the two halves.
-        memory: the argument.
+        key, memory: the arguments.
+        heard: time of the guest's last segment, in seconds.
+        keepalive: the probes of the guest, and of it; None until there was one.
         terms: the result of the negotiation; before it, our offer.
     """
 
-    __slots__ = ("_headers", "memory", "receiver", "sender", "terms")
+    __slots__ = ("_headers", "heard", "keepalive", "key", "memory", "receiver", "sender", "terms")
 
     receiver: Receiver
     terms: Terms
 
-    def __init__(self, headers: FlowHeaders, sender: Sender, memory: Memory) -> None:
+    def __init__(self, key: bytes, headers: FlowHeaders, sender: Sender, memory: Memory, now: float) -> None:
+        self.key = key
         self._headers = headers
         self.sender = sender
         self.memory = memory
+        self.heard = now
+        self.keepalive: Keepalive | None = None
+
+    @property
+    def guest(self) -> Endpoint:
+        """The guest's endpoint."""
+        return _endpoint(self.key, 0)
+
+    @property
+    def remote(self) -> Endpoint:
+        """The other end as the guest sees it."""
+        return _endpoint(self.key, 1)
+
+    # keepalive
+
+    def hear(self, now: float) -> float:
+        """Note a segment from the guest; the seconds since its previous segment."""
+        silence, self.heard = now - self.heard, now
+        return silence
+
+    def keep_alive(self) -> Keepalive:
+        """The keepalive, for a probe."""
+        if self.keepalive is None:
+            self.keepalive = Keepalive()
+        return self.keepalive
 
     # handshake
 
@@ -87,25 +118,34 @@ class Output:
             options = sack_option(receiver.sack_blocks(terms.sack_blocks))
         self._send(self.sender.ack_sequence, ACK, b"", options)
 
-    def acknowledge_data(self, now: float) -> None:
-        """Acknowledge data, or start the timer of a delayed acknowledgment."""
-        if not self.receiver.delay_ack(self.terms.own_mss, now):
-            self.acknowledge()
+    def new_data(self, now: float, *, ends: bool) -> bool:
+        """Send as much of the unsent data as the guest's window has room for.
 
-    def new_data(self, now: float) -> None:
-        """Send as much of the unsent data as the guest's window has room for."""
+        Args:
+            now: seconds.
+            ends: the stream ends behind the data: send FIN with the last of it, or alone if there is none.
+
+        Returns:
+            Whether FIN was sent.
+        """
         sender, max_size = self.sender, self.terms.frame_payload
         buffer = sender.buffer
         while buffer.unsent:
             sequence = sender.next
             payload = sender.next_payload(max_size, now)
             if not payload:
-                break
-            self._send(sequence, ACK if buffer.unsent else ACK | PSH, payload)
-
-    def fin(self, now: float) -> None:
-        """Send our FIN for the first time."""
-        self._send(self.sender.send_fin(now), ACK | FIN, b"")
+                return False
+            if buffer.unsent:
+                self._send(sequence, ACK, payload)
+            elif ends and sender.has_room:
+                sender.send_fin(now)
+                self._send(sequence, ACK | PSH | FIN, payload)
+                return True
+            else:
+                self._send(sequence, ACK | PSH, payload)
+        if ends:
+            self._send(sender.send_fin(now), ACK | FIN, b"")
+        return ends
 
     def window_probe(self, now: float) -> None:
         """Send a byte beyond the guest's window (RFC 9293, 3.8.6.1)."""
@@ -127,6 +167,16 @@ class Output:
     def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver, terms = self.receiver, self.terms
         window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit))
-        field = min(window >> terms.own_scale if terms.own_scale else window, MAX_FIELD)
+        if terms.own_scale:
+            window >>= terms.own_scale
+        if window > MAX_FIELD:
+            window = MAX_FIELD
         mss = terms.mss
-        self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)
+        self._headers.tcp(sequence, receiver.next, flags, window, options, payload, mss if len(payload) > mss else 0)
+
+
+def _endpoint(key: bytes, index: int) -> Endpoint:
+    """One of the two endpoints in the key of a connection."""
+    size = (len(key) - 4) >> 1
+    start, port = index * size, 2 * size + 2 * index
+    return Endpoint._make((key[start : start + size], key[port] << 8 | key[port + 1]))

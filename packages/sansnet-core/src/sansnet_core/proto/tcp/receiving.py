@@ -2,7 +2,8 @@
 
 Theory of operation. A byte is acknowledged once the driver has the order to send it; the driver keeps it until the
 host's socket takes it. The window is the limit minus the bytes that the socket has not taken yet. So a slow host closes
-the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6).
+the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6),
+so its size is `(edge - next) & MASK`.
 Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported by SACK (RFC 2018).
 """
 
@@ -14,7 +15,7 @@ from typing import Final
 from sansnet_core.errors import UsageError
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.gap import Gap
-from sansnet_core.wire.tcp import add, diff
+from sansnet_core.wire.tcp import MASK, add, diff
 
 __all__ = ["Receiver"]
 
@@ -176,8 +177,15 @@ class Receiver:
 
     # acknowledgments and the window
 
-    def delivered(self, count: int) -> None:
+    def delivered(self, count: int, mss: int) -> bool:
         """The host's socket took `count` bytes.
+
+        Args:
+            count: bytes.
+            mss: the guest's segment size.
+
+        Returns:
+            Whether the window may have to be opened; if not, `window_opens` need not be asked.
 
         Raises:
             UsageError: the orders had fewer bytes.
@@ -185,6 +193,8 @@ class Receiver:
         if not 0 <= count <= self.unsent:
             raise UsageError(f"count: {count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
+        offered = (self.edge - self.next) & MASK
+        return offered < mss or offered < self.largest_window >> 1
 
     def owe(self, count: int) -> None:
         """Count bytes that were ordered before the guest's: those of a dialogue with a proxy."""
@@ -213,7 +223,7 @@ class Receiver:
 
     def delay_ack(self, mss: int, now: float) -> bool:
         """Whether the acknowledgment of data may wait, for less than two segments' worth; its timer is started then."""
-        if self.ack_now or diff(self.next, self.acknowledged) >= 2 * mss:
+        if self.ack_now or (self.next - self.acknowledged) & MASK >= 2 * mss:
             return False
         if self.ack_due == inf:
             self.ack_due = now + DELAYED_ACK
@@ -237,10 +247,10 @@ class Receiver:
         self.acknowledged = self.next
         self.ack_now = False
         self.ack_due = inf
-        window = diff(self.edge, self.next)
+        window = (self.edge - self.next) & MASK
         gain = limit - self.unsent - window
-        if gain > 0 and gain >= _min_step(mss, limit):
-            self.edge = add(self.edge, gain)
+        if gain > 0 and (gain >= mss or gain >= _min_step(mss, limit)):
+            self.edge = (self.edge + gain) & MASK
             window += gain
         if window > self.largest_window:
             self.largest_window = window
@@ -248,7 +258,7 @@ class Receiver:
 
     def window_opens(self, mss: int, limit: int) -> bool:
         """Whether the guest may be waiting for a larger window, and one can be offered."""
-        offered = diff(self.edge, self.next)
+        offered = (self.edge - self.next) & MASK
         gain = limit - self.unsent - offered
         step = _min_step(mss, limit)
         if offered < step:

@@ -54,6 +54,7 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
             flow.give_up(event, errno=ECONNABORTED, reason=Reason.FAILED)
     table.discard(flow)
     questions.forget(flow)
+    shared.delayed.remove(flow)
     for owner in (flow, flow.attempts):
         if owner is not None:
             context.timers.forget(owner)
@@ -77,3 +78,4 @@ def recount(table: FlowTable, shared: TcpShared[TcpFlow], questions: Questions) 
     shared.further = sum(flow.attempts.further for flow in flows if flow.attempts is not None)
     shared.memory.recount(sum(flow.held for flow in flows), {flow: flow.receiver.queued for flow in flows})
     questions.arm_again()
+    shared.delayed.arm_again()

@@ -18,7 +18,7 @@ from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
 from sansnet_core.proto.tcp.send_buffer import SendBuffer
-from sansnet_core.wire.tcp import TcpHeader, add, diff, parse_options
+from sansnet_core.wire.tcp import HALF, MASK, TcpHeader, add, diff, parse_options
 
 __all__ = ["Acked", "Sender"]
 
@@ -146,6 +146,11 @@ class Sender:
         return diff(self.next, self.una)
 
     @property
+    def has_room(self) -> bool:
+        """Whether the guest's window has room for more."""
+        return self.window > (self.next - self.una) & MASK
+
+    @property
     def fin_is_missing(self) -> bool:
         """Whether our FIN, which was sent, is the only thing that is not acknowledged."""
         return not self.buffer.held and add(self.una, 1) == self.next
@@ -153,7 +158,7 @@ class Sender:
     @property
     def ack_sequence(self) -> int:
         """Sequence number for a bare ACK: SND.NXT, but never beyond the guest's window, where the guest drops it."""
-        return self.next if self._usable() >= 0 else add(self.una, self.window)
+        return self.next if self.window >= (self.next - self.una) & MASK else add(self.una, self.window)
 
     def _usable(self) -> int:
         """Bytes that the guest's window has room for; negative if it has shrunk."""
@@ -187,7 +192,7 @@ class Sender:
         """
         buffer = self.buffer
         unsent = buffer.unsent
-        in_flight = diff(self.next, self.una)
+        in_flight = (self.next - self.una) & MASK
         usable = self.window - in_flight
         size = unsent if unsent < max_size else max_size
         if usable < size:
@@ -213,7 +218,7 @@ class Sender:
 
     def _advance(self, count: int, now: float) -> None:
         """Move SND.NXT over sequence numbers that are sent for the first time, and time them (RFC 6298, 3)."""
-        self.next = add(self.next, count)
+        self.next = (self.next + count) & MASK
         if self._rtt_start is None:
             self._rtt_start = now
             self._rtt_sequence = self.next
@@ -324,9 +329,9 @@ class Sender:
         Returns:
             The payload bytes that were freed.
         """
-        acknowledgment = self.una = add(self.una, count)
+        acknowledgment = self.una = (self.una + count) & MASK
         self.duplicates = 0
-        if self._rtt_start is not None and diff(acknowledgment, self._rtt_sequence) >= 0:
+        if self._rtt_start is not None and (acknowledgment - self._rtt_sequence) & MASK < HALF:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
         elif self._srtt is not None:
@@ -350,7 +355,8 @@ class Sender:
 
     def _set_rto(self) -> None:
         assert self._srtt is not None
-        self.rto = min(max(self._srtt + 4 * self._rttvar, MIN_RTO), MAX_RTO)
+        rto = self._srtt + 4 * self._rttvar
+        self.rto = MIN_RTO if rto < MIN_RTO else min(rto, MAX_RTO)
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
         """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.
@@ -412,7 +418,8 @@ class Sender:
             Sequence number and payload.
         """
         loss = self.loss
-        assert loss is not None and loss.recover is not None
+        assert loss is not None
+        assert loss.recover is not None
         if loss.sacked:
             end = loss.sacked[-1][1]
             burst = MAX_BURST  # every hole below the highest byte reported counts as lost: later data has arrived

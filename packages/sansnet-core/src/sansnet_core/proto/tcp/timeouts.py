@@ -20,14 +20,11 @@ DATA_RETRIES: Final = 10
 def expire(flow: TcpFlow) -> None:
     """A deadline of a connection has passed."""
     context = flow.shared.context
-    sender, receiver = flow.sender, flow.receiver
+    sender = flow.sender
     now = context.now
     if flow.ends_at <= now:
         flow.fire(states.TIME_OVER)
         return
-    if receiver.ack_due <= now:
-        receiver.ack_timed_out()
-        flow.schedule_flush()
     if sender.retransmit_at <= now:
         _retransmission_timeout(flow, now)
     if _keepalive_at(flow) <= now:
@@ -36,7 +33,7 @@ def expire(flow: TcpFlow) -> None:
         else:
             flow.fire(states.GUEST_LOST)
     if flow.lifecycle[0] is not states.GONE:
-        due = min(receiver.ack_due, sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
+        due = min(sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
         context.timers.arm(flow, due)
 
 
