@@ -27,7 +27,7 @@ from sansnet_core.orders import (
 )
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.attempts import Attempts
-from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, negotiate
+from sansnet_core.proto.tcp.handshake import ALL_OPTIONS
 from sansnet_core.proto.tcp.output import Output
 from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.proto.tcp.receiving import Receiver
@@ -181,7 +181,7 @@ class TcpFlow(Output):
 
     def _agree(self, irs: int, options: TcpOptions) -> None:
         self.irs = irs
-        self.terms = negotiate(self.shared.context.config, 4 if len(self.key) == 12 else 6, options)
+        self.terms = self.shared.negotiation.terms(4 if len(self.key) == 12 else 6, options)
         self.receiver = Receiver(irs, self.terms.window)
 
     def begin_handshake(self) -> None:
@@ -226,6 +226,11 @@ class TcpFlow(Output):
         self._host = None if host == self.remote else host
         self.attempts, self.gate = attempts, gate
         self.permission.decide(target)
+        if attempts is None and gate is None and self.permission.settle():
+            settled = self.shared.settled
+            if settled is None or settled.target != self.permission.target:
+                settled = self.shared.settled = self.permission
+            self.permission = settled
         if states.UNDECIDED in self.lifecycle:
             self.fire(states.ALLOWED)
 

@@ -8,7 +8,9 @@ from typing import Generic, TypeVar
 from sansnet_core.context import Context
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp.delayed import DelayedAcks
+from sansnet_core.proto.tcp.handshake import Negotiation
 from sansnet_core.proto.tcp.memory import Memory
+from sansnet_core.proto.tcp.permission import Permission
 
 __all__ = ["TcpShared"]
 
@@ -29,6 +31,8 @@ class TcpShared(Generic[Flow]):
         context, icmp_errors, forget, expire: the arguments.
         memory: counts the payload bytes that all connections hold.
         delayed: connections whose acknowledgments are delayed.
+        negotiation: of the terms of connections.
+        settled: the permission that most of the latest connections share; None at first.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
         connecting: connections of the guest whose host socket is not connected yet; the oldest first.
@@ -45,7 +49,9 @@ class TcpShared(Generic[Flow]):
         "further",
         "icmp_errors",
         "memory",
+        "negotiation",
         "pending",
+        "settled",
     )
 
     def __init__(
@@ -61,6 +67,8 @@ class TcpShared(Generic[Flow]):
         self.expire = expire
         self.memory = Memory(context.config.limits.tcp_memory)
         self.delayed = DelayedAcks(context)
+        self.negotiation = Negotiation(context.config)
+        self.settled: Permission | None = None
         self.dirty: list[Flow] = []
         self.pending = [0, 0]
         self.connecting: dict[Flow, None] = {}
