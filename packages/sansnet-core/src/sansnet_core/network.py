@@ -41,11 +41,8 @@ class Network(Copyable):
     """One guest's network: facts in, frames and orders out.
 
     After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
-    `take_frames`.
-
-    In all methods, `socket` is the name of a host socket: from the order to open it, `stream_accepted` or
-    `forward_added`. `now` is in seconds of a monotonic clock; if it is before that of the last input, `UsageError` is
-    raised.
+    `take_frames`. In all methods, `socket` is the name of a host socket: from the order to open it, `stream_accepted`
+    or `forward_added`. `now` is in seconds of a monotonic clock; `UsageError` is raised if it is before the last one.
 
     Args:
         config: addresses, services and limits.
@@ -121,6 +118,7 @@ class Network(Copyable):
             self._udp.judge_again()
             self._echo.judge_again()
         self._ndp.reconfigured(old)
+        self._tcp.prediction.stale = True
 
     # facts from the guest
 
@@ -146,12 +144,15 @@ class Network(Copyable):
         """
         context = self._begin(now)
         receive, start = self._frames.receive, self._frames.start
+        prediction, is_taken = self._tcp.prediction, self._tcp.prediction.receive
         frame: Buffer = b""
         try:
             for frame in frames:
                 self._received += 1
                 try:
-                    receive(frame)
+                    if not is_taken(frame):
+                        prediction.stale = True
+                        receive(frame)
                 except Malformed as malformed:  # the only place that catches errors of the guest
                     context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
         except TypeError as error:

@@ -23,6 +23,7 @@ from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp import arrival, facts, recovery, reports, states, timeouts
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.opening import Opening
+from sansnet_core.proto.tcp.prediction import Prediction
 from sansnet_core.proto.tcp.refusal import local_error
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.table import FlowTable
@@ -44,6 +45,7 @@ class Tcp:
 
     Attributes:
         opening: opens connections.
+        prediction: the short cut for segments that are as expected.
     """
 
     def __init__(self, context: Context, icmp_errors: IcmpErrors, find_station: Callable[[bytes], None]) -> None:
@@ -53,6 +55,7 @@ class Tcp:
         self.ticket = 0
         self._table = FlowTable()
         self._flows, self._sockets = self._table.by_key, self._table.by_socket
+        self.prediction = Prediction(context, self._shared, self._flows)
         self.opening = Opening(context, self._shared, self._table, find_station)
 
     def __len__(self) -> int:
@@ -227,14 +230,16 @@ class Tcp:
         shared = self._shared
         if shared.memory.waiting:
             shared.memory.resume(self.context.now)
-        flows, shared.dirty = iter(shared.dirty), []
-        try:
-            for flow in flows:
-                flow.flush()
-        except BaseException:
-            shared.dirty = [*flows, *shared.dirty]
-            raise
-        self._await_memory()
+        if shared.dirty:
+            flows, shared.dirty = iter(shared.dirty), []
+            try:
+                for flow in flows:
+                    flow.flush()
+            except BaseException:
+                shared.dirty = [*flows, *shared.dirty]
+                raise
+        if shared.memory.waiting:
+            self._await_memory()
 
     def _await_memory(self) -> None:
         """Have `flush` called in time for the streams that wait for memory, also for those that have just begun to."""
@@ -252,6 +257,7 @@ class Tcp:
         shared.connecting.pop(flow, None)
         shared.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.free_buffers()
+        shared.delayed.remove(flow)
         context.timers.forget(flow)
         self.opening.questions.remove(flow)
         flow.permission.unpin()

@@ -7,7 +7,10 @@ from typing import Generic, TypeVar
 
 from sansnet_core.context import Context
 from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.proto.tcp.delayed import DelayedAcks
+from sansnet_core.proto.tcp.handshake import Negotiation
 from sansnet_core.proto.tcp.memory import Memory
+from sansnet_core.proto.tcp.permission import Permission
 
 __all__ = ["TcpShared"]
 
@@ -27,13 +30,29 @@ class TcpShared(Generic[Flow]):
     Attributes:
         context, icmp_errors, forget, expire: the arguments.
         memory: counts the payload bytes that all connections hold.
+        delayed: connections whose acknowledgments are delayed.
+        negotiation: of the terms of connections.
+        settled: the permission that most of the latest connections share; None at first.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
         connecting: connections of the guest whose host socket is not connected yet; the oldest first.
         further: sockets of the host that connect beside another one of the same connection; see `attempts`.
     """
 
-    __slots__ = ("connecting", "context", "dirty", "expire", "forget", "further", "icmp_errors", "memory", "pending")
+    __slots__ = (
+        "connecting",
+        "context",
+        "delayed",
+        "dirty",
+        "expire",
+        "forget",
+        "further",
+        "icmp_errors",
+        "memory",
+        "negotiation",
+        "pending",
+        "settled",
+    )
 
     def __init__(
         self,
@@ -47,6 +66,9 @@ class TcpShared(Generic[Flow]):
         self.forget = forget
         self.expire = expire
         self.memory = Memory(context.config.limits.tcp_memory)
+        self.delayed = DelayedAcks(context)
+        self.negotiation = Negotiation(context.config)
+        self.settled: Permission | None = None
         self.dirty: list[Flow] = []
         self.pending = [0, 0]
         self.connecting: dict[Flow, None] = {}

@@ -20,23 +20,20 @@ DATA_RETRIES: Final = 10
 def expire(flow: TcpFlow) -> None:
     """A deadline of a connection has passed."""
     context = flow.shared.context
-    sender, receiver = flow.sender, flow.receiver
+    sender = flow.sender
     now = context.now
     if flow.ends_at <= now:
         flow.fire(states.TIME_OVER)
         return
-    if receiver.ack_due <= now:
-        receiver.ack_timed_out()
-        flow.schedule_flush()
     if sender.retransmit_at <= now:
         _retransmission_timeout(flow, now)
     if _keepalive_at(flow) <= now:
-        if flow.keepalive.count_probe(now):
-            flow.output.keepalive_probe()
+        if flow.keep_alive().count_probe(flow.heard, now):
+            flow.keepalive_probe()
         else:
             flow.fire(states.GUEST_LOST)
     if flow.lifecycle[0] is not states.GONE:
-        due = min(receiver.ack_due, sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
+        due = min(sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
         context.timers.arm(flow, due)
 
 
@@ -44,7 +41,8 @@ def _keepalive_at(flow: TcpFlow) -> float:
     """When to probe a silent guest next. While it owes an acknowledgment, retransmissions find out whether it lives."""
     if flow.lifecycle[0] is not ESTABLISHED or flow.sender.in_flight:
         return inf
-    return flow.keepalive.deadline(flow.shared.context.config.limits.tcp_keepalive)
+    idle = flow.shared.context.config.limits.tcp_keepalive
+    return flow.heard + idle if flow.keepalive is None else flow.keepalive.deadline(flow.heard, idle)
 
 
 def _retransmission_timeout(flow: TcpFlow, now: float) -> None:
@@ -52,7 +50,7 @@ def _retransmission_timeout(flow: TcpFlow, now: float) -> None:
     sender = flow.sender
     handshake = flow.lifecycle[0] in HANDSHAKE
     if not sender.in_flight:
-        flow.output.window_probe(now)
+        flow.window_probe(now)
     elif sender.retries >= (SYN_RETRIES if handshake else DATA_RETRIES):
         flow.fire(states.GUEST_LOST)
     elif handshake:
@@ -60,4 +58,4 @@ def _retransmission_timeout(flow: TcpFlow, now: float) -> None:
         flow.send_syn()
     else:
         sender.time_out(now)
-        flow.output.retransmit()
+        flow.retransmit()
