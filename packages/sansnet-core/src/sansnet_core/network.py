@@ -40,9 +40,9 @@ __all__ = ["Network"]
 class Network(Copyable):
     """One guest's network: facts in, frames and orders out.
 
-    After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
-    `take_frames`. In all methods, `socket` is the name of a host socket: from the order to open it, `stream_accepted`
-    or `forward_added`. `now` is in seconds of a monotonic clock; `UsageError` is raised if it is before the last one.
+    After any input, call first `take_orders`, since carrying them out may cause facts, then `take_frames`. `socket` is
+    the name of a host socket: from the order to open it, `stream_accepted` or `forward_added`. `now` is in seconds of a
+    monotonic clock; `UsageError` is raised if it is before that of the last input.
 
     Args:
         config: addresses, services and limits.
@@ -118,7 +118,7 @@ class Network(Copyable):
             self._udp.judge_again()
             self._echo.judge_again()
         self._ndp.reconfigured(old)
-        self._tcp.prediction.stale = True
+        context.expected.configure(config)
 
     # facts from the guest
 
@@ -143,15 +143,15 @@ class Network(Copyable):
             UsageError: `now` is before that of the last input, or one is not a frame; those before it were received.
         """
         context = self._begin(now)
-        receive, start = self._frames.receive, self._frames.start
-        prediction, is_taken = self._tcp.prediction, self._tcp.prediction.receive
+        receive, start, expected = self._frames.receive, self._frames.start, context.expected
+        is_segment, is_datagram = self._tcp.prediction.receive, self._udp.known.receive
         frame: Buffer = b""
         try:
             for frame in frames:
                 self._received += 1
                 try:
-                    if not is_taken(frame):
-                        prediction.stale = True
+                    if not (is_segment(frame) or is_datagram(frame)):
+                        expected.stale = True
                         receive(frame)
                 except Malformed as malformed:  # the only place that catches errors of the guest
                     context.drop(malformed.reason, bytes(frame[start : start + HEAD]))

@@ -57,6 +57,7 @@ from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.udp import recovery
 from sansnet_core.proto.udp.flow import BELOW_BASE, End, Flow, ForwardedPort, Mapping, Relayed, Served
 from sansnet_core.proto.udp.host import HostFlows
+from sansnet_core.proto.udp.known import KnownFlows
 from sansnet_core.proto.udp.opening import DHCP_SERVERS, Datagram, Opening
 from sansnet_core.proto.udp.path_mtu import PathMtu
 from sansnet_core.proto.udp.runs import Runs
@@ -131,6 +132,7 @@ class Udp:
         self._joins = context.config.link.uso
         self._runs = Runs()
         self._path_mtu = PathMtu(context, icmp_errors)
+        self.known = KnownFlows(context, self._flows, self._from_guest)
 
     def use_proxies(self, facts: Facts) -> None:
         """Make flows through proxies possible; `facts` delivers the facts about their sockets."""
