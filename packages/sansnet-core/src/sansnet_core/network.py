@@ -131,9 +131,7 @@ class Network(Copyable):
             self._ndp.locate_guest()
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
-        """Frames came from the guest. Then take the outputs.
-
-        Each frame causes at most two orders and a few frames.
+        """Frames came from the guest; each causes at most two orders and a few frames. Then take the outputs.
 
         Args:
             frames: Ethernet frames without their checksum, each behind a `virtio_net_hdr` if the link has it.
