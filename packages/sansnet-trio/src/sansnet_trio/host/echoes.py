@@ -11,7 +11,7 @@ from sansnet_trio.host.errqueue import local_error
 from sansnet_trio.host.packet_socket import ANCILLARY_SIZE, NO_ROOM, PacketSocket
 from sansnet_trio.host.sockaddr import decode, encode, family_of
 from sansnet_trio.host.socket_context import SocketContext
-from sansnet_trio.host.sockopts import PMTUDISC_DO, PMTUDISC_DONT, prepare_echo, read_ancillary
+from sansnet_trio.host.sockopts import prepare_echo, read_ancillary
 
 __all__ = ["EchoSocket"]
 
@@ -60,7 +60,7 @@ class EchoSocket:
         packet = _HEADER.pack(_REQUEST[self._is_ipv4], 0, 0, 0, order.sequence) + order.data
         for attempt in (1, 2):
             try:
-                self._packets.options.set(order.ttl, order.tos, PMTUDISC_DONT if order.may_fragment else PMTUDISC_DO)
+                self._packets.options.set(order.ttl, order.tos, order.may_fragment)
                 self._socket.sendto(packet, address)
             except OSError as error:
                 if error.errno in NO_ROOM:

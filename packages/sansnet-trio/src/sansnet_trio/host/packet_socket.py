@@ -12,7 +12,7 @@ from sansnet_core import Endpoint, ExtendedError
 from sansnet_trio.host import errqueue
 from sansnet_trio.host.errqueue import ORIGIN_LOCAL
 from sansnet_trio.host.socket_context import SocketContext
-from sansnet_trio.host.sockopts import set_fragmentation, set_tos, set_ttl
+from sansnet_trio.host.sockopts import set_fragment, set_tos, set_ttl
 
 __all__ = ["ANCILLARY_SIZE", "NO_ROOM", "OnError", "OnReadable", "PacketOptions", "PacketSocket"]
 
@@ -39,20 +39,21 @@ class PacketOptions:
         sock: the socket.
     """
 
-    __slots__ = ("_family", "_fragmentation", "_socket", "_tos", "_ttl")
+    __slots__ = ("_family", "_may_fragment", "_socket", "_tos", "_ttl")
 
     def __init__(self, sock: socket) -> None:
         self._socket = sock
         self._family = sock.family
-        self._ttl = self._tos = self._fragmentation = -1
+        self._ttl = self._tos = -1
+        self._may_fragment: bool | None = None  # as in a new socket
 
-    def set(self, ttl: int, tos: int, fragmentation: int) -> None:
+    def set(self, ttl: int, tos: int, may_fragment: bool | None) -> None:
         """Use these options for the next packets.
 
         Args:
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
-            fragmentation: see `set_fragmentation`.
+            may_fragment: whether the packets may be sent in fragments; see `set_fragment`.
 
         Raises:
             OSError: the kernel refused one of them.
@@ -63,9 +64,9 @@ class PacketOptions:
         if tos != self._tos:
             set_tos(self._socket, self._family, tos)
             self._tos = tos
-        if fragmentation != self._fragmentation:
-            set_fragmentation(self._socket, self._family, fragmentation)
-            self._fragmentation = fragmentation
+        if may_fragment is not self._may_fragment:
+            set_fragment(self._socket, self._family, may_fragment)
+            self._may_fragment = may_fragment
 
 
 class PacketSocket:

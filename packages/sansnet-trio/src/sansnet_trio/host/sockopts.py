@@ -42,9 +42,6 @@ __all__ = [
     "IP_FREEBIND",
     "MAX_SEGMENTS",
     "NO_RUNS",
-    "PMTUDISC_DO",
-    "PMTUDISC_DONT",
-    "PMTUDISC_WANT",
     "UDP_GRO",
     "UDP_SEGMENT",
     "Ancillary",
@@ -62,7 +59,7 @@ __all__ = [
     "read_local",
     "reset_when_closed",
     "segment_message",
-    "set_fragmentation",
+    "set_fragment",
     "set_tos",
     "set_ttl",
     "source_message",
@@ -202,12 +199,16 @@ def set_tos(sock: socket, family: int, tos: int) -> None:
     _set(sock, family, *_TOS, tos)
 
 
-def set_fragmentation(sock: socket, family: int, mode: int) -> None:
-    """Set what happens to packets that are larger than the path MTU.
+def set_fragment(sock: socket, family: int, fragment: bool | None) -> None:
+    """Set whether packets sent from now on may be fragmented.
 
-    `PMTUDISC_DONT` fragments them, and lets routers do so. `PMTUDISC_WANT` fragments them, and sets DF in all others.
-    `PMTUDISC_DO` sets DF in all packets, and sending a larger one fails with EMSGSIZE.
+    Args:
+        sock: the socket.
+        family: of the socket.
+        fragment: True: by this host and by routers. False: not at all, so that sending one that is larger than the path
+            MTU fails with EMSGSIZE. None: by this host only, as in a new socket.
     """
+    mode = PMTUDISC_WANT if fragment is None else PMTUDISC_DONT if fragment else PMTUDISC_DO
     _set(sock, family, (IPPROTO_IP, IP_MTU_DISCOVER), (IPPROTO_IPV6, IPV6_MTU_DISCOVER), mode)
 
 

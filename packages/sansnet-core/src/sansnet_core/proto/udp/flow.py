@@ -33,7 +33,7 @@ class Mapping:
         alias: the address that stands for the host's address in the guest's packets, if all flows lead to one host
             address that is another one; else None.
         flows: by the host's endpoint.
-        addresses: host address -> number of flows to it.
+        addresses: host address -> number of flows to it; None while there was only one flow, as with most mappings.
         groups: number of flows with a multicast destination.
     """
 
@@ -48,7 +48,7 @@ class Mapping:
         self.alias = alias
         self.name = name
         self.flows: dict[Endpoint, Flow] = {}
-        self.addresses: Counter[bytes] = Counter()
+        self.addresses: Counter[bytes] | None = None
         self.groups = 0
 
     def find_groups(self, is_group: Callable[[bytes], bool]) -> None:
@@ -60,16 +60,30 @@ class Mapping:
     def attach(self, flow: Flow) -> None:
         """Carry a flow."""
         self.flows[flow.host] = flow
-        self.addresses[flow.host.address] += 1
         self.groups += flow.group
+        if self.addresses is not None:
+            self.addresses[flow.host.address] += 1
+        elif len(self.flows) > 1:
+            self.count_addresses()
+
+    def count_addresses(self) -> None:
+        """Count the addresses of the flows that there are."""
+        self.addresses = Counter(host.address for host in self.flows)
+
+    def has_address(self, address: bytes) -> bool:
+        """Whether there is a flow to a host address."""
+        if self.addresses is not None:
+            return address in self.addresses
+        return any(host.address == address for host in self.flows)
 
     def detach(self, flow: Flow) -> bool:
         """Forget a flow; whether the socket is no longer needed."""
         del self.flows[flow.host]
         self.groups -= flow.group
-        self.addresses[flow.host.address] -= 1
-        if not self.addresses[flow.host.address]:
-            del self.addresses[flow.host.address]
+        if self.addresses is not None:
+            self.addresses[flow.host.address] -= 1
+            if not self.addresses[flow.host.address]:
+                del self.addresses[flow.host.address]
         return not self.flows
 
 

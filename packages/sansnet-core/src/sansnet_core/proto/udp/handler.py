@@ -326,7 +326,7 @@ class Udp:
         """Whether the filter accepts an endpoint that the guest did not send to."""
         if mapping.groups or self._filtering is UdpFiltering.ENDPOINT_INDEPENDENT:
             return True
-        return self._filtering is UdpFiltering.ADDRESS_DEPENDENT and source.address in mapping.addresses
+        return self._filtering is UdpFiltering.ADDRESS_DEPENDENT and mapping.has_address(source.address)
 
     def datagram_failed(self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes) -> None:
         """See `Network.datagram_failed`. The flow stays: one failure does not end it."""
