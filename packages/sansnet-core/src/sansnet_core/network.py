@@ -112,13 +112,12 @@ class Network(Copyable):
         self._frames.reconfigured()
         self._echo.reconfigured()
         self._udp.reconfigured()
-        self._tcp.opening.reconfigured()
+        self._tcp.reconfigured()
         if not keep_flows and rules_differ(old, config):
             self._tcp.judge_again()
             self._udp.judge_again()
             self._echo.judge_again()
         self._ndp.reconfigured(old)
-        self._tcp.prediction.stale = True
 
     # facts from the guest
 
@@ -143,14 +142,13 @@ class Network(Copyable):
             UsageError: `now` is before that of the last input, or one is not a frame; those before it were received.
         """
         context = self._begin(now)
-        receive, start = self._frames.receive, self._frames.start
-        prediction, is_taken = self._tcp.prediction, self._tcp.prediction.receive
+        receive, start, prediction = self._frames.receive, self._frames.start, self._tcp.prediction
         frame: Buffer = b""
         try:
             for frame in frames:
                 self._received += 1
                 try:
-                    if not is_taken(frame):
+                    if not prediction.receive(frame):
                         prediction.stale = True
                         receive(frame)
                 except Malformed as malformed:  # the only place that catches errors of the guest

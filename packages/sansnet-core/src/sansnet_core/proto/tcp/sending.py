@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import inf
+from struct import Struct
 from typing import Final, NamedTuple
 
 from sansnet_core.orders import Buffer
@@ -32,6 +33,8 @@ RETRY_AFTER_RESET: Final = 0.002
 """Seconds from the reset of an earlier connection to our next SYN, so that the reset arrives first; as in Linux."""
 DUPLICATES: Final = 3
 """Duplicate acknowledgments that begin a fast retransmit (RFC 5681, 3.2)."""
+_REST: Final = Struct("!IIIIddd")
+"""The state of a sender with nothing to do: SND.UNA, windows, SND.WL1; RTO, SRTT and RTTVAR."""
 _MIN_SACK_OPTION: Final = 12
 """Bytes of options with one SACK block: two for padding, two of kind and length, eight of the block."""
 
@@ -137,6 +140,29 @@ class Sender:
         self.retransmit_at = inf
         if self.retries:
             self.rto = RTO_AFTER_SYN_LOSS
+
+    # rest
+
+    REST_SIZE: Final = _REST.size
+
+    def rest(self) -> bytes | None:
+        """The whole state as `REST_SIZE` bytes, for `wake`; None if there is anything to send or to wait for."""
+        if self.next != self.una or self.buffer.held or self.loss is not None or self.probing or self._srtt is None:
+            return None
+        if self.retransmit_at != inf or self.retries or self.duplicates or self._rtt_start is not None:
+            return None
+        times = (self.rto, self._srtt, self._rttvar)
+        return _REST.pack(self.una, self.window, self.largest_window, self.wl1, *times)
+
+    @classmethod
+    def wake(cls, state: bytes, terms: Terms) -> Sender:
+        """The sender with the state that `rest` returned."""
+        una, window, largest_window, wl1, rto, srtt, rttvar = _REST.unpack(state)
+        sender = cls(una)
+        sender.terms = terms
+        sender.window, sender.largest_window, sender.wl1 = window, largest_window, wl1
+        sender.rto, sender._srtt, sender._rttvar = rto, srtt, rttvar
+        return sender
 
     # new data
 
