@@ -23,7 +23,7 @@ from results import Results, describe_host, report, table, write_json
 
 __all__ = ["main"]
 
-REFERENCE: Final = "pasta"
+REFERENCE: Final = "pasta-13"
 """Ratios are relative to this program."""
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from laboratory import CellFailed
-from programs import debian_version, first_line
+from references import RELEASES
 from results import Results, Row, describe_host, report, table, write_json
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the imports below
@@ -41,7 +41,6 @@ MEMORY: Final = 512
 REFERENCE: Final = "passt stream"
 """Ratios are relative to this column."""
 
-DEFAULT_PASST: Final = "passt"
 PASST_PORTS: Final = ("-t", "none", "-u", "none")
 HOW: Final = ("listen", "connect")
 """The server upstream listens; the machine connects."""
@@ -182,14 +181,13 @@ def main() -> int:
     if os.geteuid() != 0 or qemu is None or compiler is None:
         report(f"this needs root, gcc, and a Debian for x86-64 that has QEMU {options.qemu}")
         return 1
-    passt = shlex.split(options.passt)
-    programs: list[Program] = [Sansnet(STREAM), Passt(passt, STREAM), Sansnet(VHOST_USER)]
-    if has_vhost_user(passt):
-        programs.append(Passt(passt, VHOST_USER))
+    release = RELEASES[13]
+    passt = release.command("passt")
+    programs: list[Program] = [Sansnet(STREAM), Passt(passt, STREAM), Sansnet(VHOST_USER), Passt(passt, VHOST_USER)]
     cells = [cell for cell in CELLS if cell.name in options.only]
     rows = [row for cell in cells for row in cell.rows]
     results: Results = {row.name: {program.name: [] for program in programs} for row in rows}
-    description = describe_host() | {"QEMU": ".".join(map(str, qemu.version)), "passt": version(passt)}
+    description = describe_host() | {"QEMU": ".".join(map(str, qemu.version)), "passt": release.version("passt")}
     with tempfile.TemporaryDirectory() as directory, laboratory() as lab:
         tool = Path(directory) / "traffic"
         subprocess.run([compiler, "-O2", "-static", "-o", tool, HERE / "traffic.c"], check=True)
@@ -220,17 +218,6 @@ def run_round(bench: Bench, programs: list[Program], cells: list[Cell], results:
                 results[row.name][program.name].append(value)
 
 
-def has_vhost_user(passt: list[str]) -> bool:
-    """Whether this version of passt supports vhost-user."""
-    shown = subprocess.run([*passt, "--help"], check=False, capture_output=True, text=True)
-    return "--vhost-user" in shown.stdout + shown.stderr
-
-
-def version(passt: list[str]) -> str:
-    """The version by the package manager, for the installed passt; else the program's own output."""
-    return debian_version("passt") if passt == [DEFAULT_PASST] else first_line([*passt, "--version"])
-
-
 def parse_arguments() -> argparse.Namespace:
     names = [cell.name for cell in CELLS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -240,7 +227,6 @@ def parse_arguments() -> argparse.Namespace:
         "--only", metavar="CELL", nargs="+", default=names, choices=names, help=f"of: {', '.join(names)}"
     )
     parser.add_argument("--qemu", choices=[OLD, NEW], default=NEW, help=f"version; default: {NEW}")
-    parser.add_argument("--passt", metavar="COMMAND", default=DEFAULT_PASST, help="another passt, as a command line")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:

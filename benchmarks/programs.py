@@ -14,8 +14,9 @@ from typing import Final, Protocol
 
 from laboratory import CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
 from peer import PORT
+from references import RELEASES, Release
 
-__all__ = ["PROGRAMS", "Guest", "Program", "Wrapper", "run_to_end"]
+__all__ = ["PROGRAMS", "Guest", "Installed", "Program", "Wrapper", "run_to_end"]
 
 START_LIMIT: Final = 15.0
 """Seconds that a program may take until its guest runs."""
@@ -72,13 +73,49 @@ def first_line(command: Sequence[str]) -> str:
     return next(iter((result.stdout or result.stderr).splitlines()), "")
 
 
-def debian_version(package: str) -> str:
-    """Package and version by the package manager, which is more precise than some programs; empty if unknown."""
-    try:
-        query = ["dpkg-query", "--show", "--showformat=${Package} ${Version}", package]
-        return subprocess.run(query, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+class Source(Protocol):
+    """Where a program comes from."""
+
+    def missing(self) -> str | None:
+        """A sentence that says why it cannot run; None if it can."""
+
+    def command(self) -> list[str]:
+        """The beginning of its command line."""
+
+    def version(self) -> str: ...
+
+
+class Packaged:
+    """A program of a release of Debian."""
+
+    def __init__(self, release: Release, program: str) -> None:
+        self._release = release
+        self._program = program
+
+    def missing(self) -> str | None:
+        return self._release.missing()
+
+    def command(self) -> list[str]:
+        return self._release.command(self._program)
+
+    def version(self) -> str:
+        return self._release.version(self._program)
+
+
+class Installed:
+    """A program of this machine, by the beginning of its command line."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def missing(self) -> str | None:
+        return None if shutil.which(self._words[0]) else f"{self._words[0]} is not installed"
+
+    def command(self) -> list[str]:
+        return list(self._words)
+
+    def version(self) -> str:
+        return first_line([*self._words, "--version"])
 
 
 class Direct:
@@ -106,27 +143,40 @@ class Direct:
 class Wrapper:
     """A program that makes a namespace and runs a command in it: `pasta OPTIONS -- COMMAND`."""
 
-    def __init__(self, name: str, package: str, options: Sequence[str], *, closed: Sequence[str]) -> None:
-        """`closed` are the options for a guest without forwarded ports."""
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        options: Sequence[str],
+        *,
+        closed: Sequence[str] = (),
+        compatible: Sequence[str] = (),
+    ) -> None:
+        """A program, and its options.
+
+        Args:
+            name: of its column.
+            source: where it comes from.
+            options: for every guest.
+            closed: for a guest without forwarded ports.
+            compatible: those that make it accept pasta's command line.
+        """
         self.name = name
-        self._package = package
+        self._source = source
         self._options = options
         self._closed = closed
-
-    def _executable(self) -> str | None:
-        """The program in this interpreter's folder, else the one on the path."""
-        return shutil.which(self.name, path=str(Path(sys.executable).parent)) or shutil.which(self.name)
+        self._compatible = compatible
 
     def missing(self) -> str | None:
-        return None if self._executable() else f"{self.name} is not installed (package {self._package})"
+        return self._source.missing()
 
     def version(self) -> str:
-        return debian_version(self._package) or first_line([self._executable() or self.name, "--version"])
+        return self._source.version()
 
     def _command(self, laboratory: Laboratory, mtu: int, command: str, *, forwards: bool = False) -> list[str]:
         options = [option.format(mtu=mtu) for option in self._options]
         options += FORWARDED_PORTS if forwards else self._closed
-        return laboratory.host.command([self._executable() or self.name, *options, "--", command])
+        return laboratory.host.command([*self._source.command(), *options, "--", command])
 
     @contextlib.contextmanager
     def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:
@@ -147,19 +197,21 @@ class Wrapper:
         run_to_end(self._command(laboratory, 65520, "true"))
 
     def compatible(self) -> list[str] | None:
-        return [self._executable() or self.name, *(AS_ROOT if self.name == "pasta" else ["pasta"])]
+        return [*self._source.command(), *self._compatible]
 
 
 class Slirp4netns:
     """A program that joins an existing namespace."""
 
-    name = "slirp4netns"
+    def __init__(self, name: str, source: Source) -> None:
+        self.name = name
+        self._source = source
 
     def missing(self) -> str | None:
-        return None if shutil.which(self.name) else f"{self.name} is not installed (package {self.name})"
+        return self._source.missing()
 
     def version(self) -> str:
-        return debian_version(self.name) or first_line([self.name, "--version"])
+        return self._source.version()
 
     @contextlib.contextmanager
     def _attached(self, laboratory: Laboratory, mtu: int, command: Sequence[str]) -> Iterator[tuple[Process, Process]]:
@@ -180,7 +232,9 @@ class Slirp4netns:
             try:
                 descriptors = [f"--ready-fd={ready_end}", f"--exit-fd={exit_end}"]
                 options = ["--configure", f"--mtu={mtu}", *descriptors, str(command_process.pid), "tap0"]
-                program = Process(laboratory.host.command([self.name, *options]), pass_fds=[ready_end, exit_end])
+                program = Process(
+                    laboratory.host.command([*self._source.command(), *options]), pass_fds=[ready_end, exit_end]
+                )
             finally:
                 os.close(ready_end)
                 os.close(exit_end)
@@ -232,7 +286,21 @@ FORWARDED_PORTS: Final = ["-t", str(PORT), "-u", str(PORT)]
 
 PROGRAMS: Final[tuple[Program, ...]] = (
     Direct(),
-    Wrapper("pasta", "passt", [*PASTA_OPTIONS, "--mtu", "{mtu}"], closed=["-t", "none", "-u", "none"]),
-    Slirp4netns(),
-    Wrapper("sansnet", "sansnet-cli", ["run", "--mtu", "{mtu}"], closed=[]),
+    *(
+        Wrapper(
+            f"pasta-{release.number}",
+            Packaged(release, "pasta"),
+            [*PASTA_OPTIONS, "--mtu", "{mtu}"],
+            closed=["-t", "none", "-u", "none"],
+            compatible=AS_ROOT,
+        )
+        for release in RELEASES.values()
+    ),
+    *(Slirp4netns(f"slirp4netns-{release.number}", Packaged(release, "slirp4netns")) for release in RELEASES.values()),
+    Wrapper(
+        "sansnet",
+        Installed(str(Path(sys.executable).with_name("sansnet"))),
+        ["run", "--mtu", "{mtu}"],
+        compatible=["pasta"],
+    ),
 )

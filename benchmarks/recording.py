@@ -29,7 +29,7 @@ from typing import Any, Final
 import cells
 import core
 from laboratory import Laboratory
-from programs import Guest, Wrapper
+from programs import Guest, Installed, Wrapper
 
 from sansnet_core import Network
 from sansnet_core.recording import RecordedNetwork
@@ -178,15 +178,11 @@ class Command(Wrapper):
     """
 
     def __init__(self, name: str, before: str, options: Sequence[str]) -> None:
-        super().__init__(
-            name, "sansnet-cli", ["-c", f"{before}; {START}", "run", "--mtu", "{mtu}", *options], closed=[]
-        )
+        source = Installed(sys.executable, "-c", f"{before}; {START}")
+        super().__init__(name, source, ["run", "--mtu", "{mtu}", *options])
 
         self.processor_time = 0.0
         """Seconds of processor time of the last guest's sansnet, from its start on, without that of the start."""
-
-    def _executable(self) -> str:
-        return sys.executable
 
     @contextlib.contextmanager
     def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:

@@ -87,6 +87,8 @@ class Archive:
             "Dir::Etc::SourceList": self._state / "sources.list",
             "Dir::Etc::SourceParts": "/nonexistent",
             "Dir::State": self._state / "state",
+            "Dir::State::status": self._state
+            / "status",  # without packages: the machine's may be newer than the suite's
         }
         words = [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
         return _output(program, "-qq", *words, *arguments, directory=directory)
@@ -94,6 +96,7 @@ class Archive:
     def _prepare(self) -> None:
         for name in ("cache/archives/partial", "state/lists/partial"):
             (self._state / name).mkdir(parents=True, exist_ok=True)
+        (self._state / "status").touch()
         signed = f"[signed-by={_KEYRING}] " if _KEYRING.exists() else ""
         (self._state / "sources.list").write_text(f"deb {signed}{_address()} {self._suite} main\n")
 

@@ -35,6 +35,8 @@ DUPLICATES: Final = 3
 """Duplicate acknowledgments that begin a fast retransmit (RFC 5681, 3.2)."""
 _REST: Final = Struct("!IIIIddd")
 """The state of a sender with nothing to do: SND.UNA, windows, SND.WL1; RTO, SRTT and RTTVAR."""
+MAX_READ: Final = 256 * 1024
+"""Bytes to read from the host at once. Larger reads cost no less per byte, and leave the processor's cache."""
 _MIN_SACK_OPTION: Final = 12
 """Bytes of options with one SACK block: two for padding, two of kind and length, eight of the block."""
 
@@ -198,12 +200,19 @@ class Sender:
             frame_payload: payload bytes of a full frame; larger amounts are whole frames.
 
         Returns:
-            0, or at least one segment: even if the window is closed, one segment may be read for window probes.
+            0, or at least one segment: even if the window is closed, one segment may be read for window probes. More
+            than one frame's payload is a multiple of it, so that a read ends with a whole frame.
         """
         held = self.buffer.held
+<<<<<<< HEAD
         room = min(self._usable() - self.buffer.unsent, limit - held)
         if room < self.terms.mss:
             return 0 if held else self.terms.mss
+=======
+        room = min(self._usable() - self.buffer.unsent, limit - held, MAX_READ)
+        if room < self.mss:
+            return 0 if held else self.mss
+>>>>>>> main
         return room - room % frame_payload if room > frame_payload else room
 
     def next_payload(self, max_size: int, now: float) -> Buffer:
