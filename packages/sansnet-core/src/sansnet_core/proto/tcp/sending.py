@@ -204,15 +204,9 @@ class Sender:
             than one frame's payload is a multiple of it, so that a read ends with a whole frame.
         """
         held = self.buffer.held
-<<<<<<< HEAD
-        room = min(self._usable() - self.buffer.unsent, limit - held)
+        room = min(self._usable() - self.buffer.unsent, limit - held, MAX_READ)
         if room < self.terms.mss:
             return 0 if held else self.terms.mss
-=======
-        room = min(self._usable() - self.buffer.unsent, limit - held, MAX_READ)
-        if room < self.mss:
-            return 0 if held else self.mss
->>>>>>> main
         return room - room % frame_payload if room > frame_payload else room
 
     def next_payload(self, max_size: int, now: float) -> Buffer:
