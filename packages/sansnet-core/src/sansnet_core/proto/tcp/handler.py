@@ -188,12 +188,17 @@ class Tcp:
 
     def receive_budget(self, socket: SocketId) -> int:
         """How many bytes may be read from the host's socket."""
-        flow = self._find(socket)
+        flow = self._sockets.get(socket)
         if flow is None:
             return 0
         if flow.attempts is not None:
             return flow.attempts.budget(socket)
-        budget = flow.receive_budget()
+        if flow.resting is None:
+            budget = flow.receive_budget()
+        else:  # for this question alone; perhaps there is nothing to read
+            flow.wake(self.context.egress)
+            budget = flow.receive_budget()
+            flow.rest(self._shared.no_headers)
         if not budget:
             self._await_memory()
         return budget
@@ -212,7 +217,7 @@ class Tcp:
 
     def reconfigured(self) -> None:
         """Follow the context's new configuration."""
-        self.prediction.stale = True
+        self.prediction.expect_changes()
         self.opening.reconfigured()
 
     def judge_again(self) -> None:

@@ -94,8 +94,10 @@ class Output:
         assert state is not None
         self.resting = None
         end = Sender.REST_SIZE + Receiver.REST_SIZE
-        self.sender = Sender.wake(state[: Sender.REST_SIZE], self.terms)
-        self.receiver = Receiver.wake(state[Sender.REST_SIZE : end], self.terms.window)
+        self.sender = Sender(0)
+        self.sender.wake(state[: Sender.REST_SIZE], self.terms)
+        self.receiver = Receiver(0, self.terms.window)
+        self.receiver.wake(state[Sender.REST_SIZE : end])
         self._headers = FlowHeaders(egress, self.remote, self.guest, TCP, state[end:])
 
     # keepalive

@@ -81,6 +81,10 @@ class Prediction:
         self.enabled = True
         self.stale = True
 
+    def expect_changes(self) -> None:
+        """The guest's addresses may have changed."""
+        self.stale = True
+
     def _refresh(self) -> None:
         """Make the expected headers: the guest's own addresses, as far as they are at its latest Ethernet address."""
         self.stale = False

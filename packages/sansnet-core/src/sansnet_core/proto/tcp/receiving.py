@@ -88,13 +88,10 @@ class Receiver:
             return None
         return _REST.pack(self.next, self.edge, self.largest_window)
 
-    @classmethod
-    def wake(cls, state: bytes, limit: int) -> Receiver:
-        """The receiver with the state that `rest` returned."""
-        following, edge, largest_window = _REST.unpack(state)
-        receiver = cls(add(following, -1), limit)
-        receiver.edge, receiver.largest_window = edge, largest_window
-        return receiver
+    def wake(self, state: bytes) -> None:
+        """Take the state that `rest` returned; this receiver is new."""
+        self.next, self.edge, self.largest_window = _REST.unpack(state)
+        self.acknowledged = self.next
 
     @property
     def queued(self) -> int:

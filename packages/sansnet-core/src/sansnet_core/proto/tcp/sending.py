@@ -156,15 +156,11 @@ class Sender:
         times = (self.rto, self._srtt, self._rttvar)
         return _REST.pack(self.una, self.window, self.largest_window, self.wl1, *times)
 
-    @classmethod
-    def wake(cls, state: bytes, terms: Terms) -> Sender:
-        """The sender with the state that `rest` returned."""
-        una, window, largest_window, wl1, rto, srtt, rttvar = _REST.unpack(state)
-        sender = cls(una)
-        sender.terms = terms
-        sender.window, sender.largest_window, sender.wl1 = window, largest_window, wl1
-        sender.rto, sender._srtt, sender._rttvar = rto, srtt, rttvar
-        return sender
+    def wake(self, state: bytes, terms: Terms) -> None:
+        """Take the state that `rest` returned; this sender is new."""
+        self.una, self.window, self.largest_window, self.wl1, self.rto, self._srtt, self._rttvar = _REST.unpack(state)
+        self.next = self.una
+        self.terms = terms
 
     # new data
 

@@ -23,7 +23,8 @@ DATA_RETRIES: Final = 10
 def expire(flow: TcpFlow) -> None:
     """A deadline of a connection has passed."""
     context = flow.shared.context
-    flow.awake()
+    if flow.resting is not None:
+        flow.wake(context.egress)
     sender = flow.sender
     now = context.now
     if flow.ends_at <= now:
