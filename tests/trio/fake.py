@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Self
 
-from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, Verdict
+from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, ResumeStream, SocketId, Verdict
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
@@ -25,6 +25,7 @@ class FakeNetwork:
         self.received: list[bytes] = []
         self.deadline: float | None = None
         self.budget = 1 << 20
+        self.unaccepted: set[SocketId] = set()  # accepted streams that the guest has not: they have no budget
         self.attached = 0
         self.accepts = True
         self.last = 100  # the last name given to a socket
@@ -56,7 +57,11 @@ class FakeNetwork:
         self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
     ) -> SocketId | None:
         self.facts.append(("stream_accepted", remote, guest_address, guest_port))
-        return self._named() if self.accepts else None
+        if not self.accepts:
+            return None
+        name = self._named()
+        self.unaccepted.add(name)
+        return name
 
     def forward_added(
         self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
@@ -149,7 +154,7 @@ class FakeNetwork:
         return notices
 
     def receive_budget(self, socket: SocketId) -> int:
-        return self.budget
+        return 0 if socket in self.unaccepted else self.budget
 
     def named(self, name: str) -> list[Fact]:
         """The facts of one kind."""
@@ -178,6 +183,7 @@ class Bench:
 
     def order(self, *orders: Order) -> None:
         """Carry out orders, at time 0."""
+        self.network.unaccepted -= {order.socket for order in orders if isinstance(order, ResumeStream)}
         self.sockets.apply(orders, 0.0)
 
     def round(self, timeout: float = 0.05) -> int:
@@ -186,7 +192,9 @@ class Bench:
         for fd, flags in events:
             self.poller.handlers[fd](flags, 0.0)
         self.poller.settle()
-        return len(events)
+        waiting = 0 if self.context.blocked else len(self.context.unread)
+        self.sockets.read_unread(0.0)
+        return len(events) + waiting
 
     def until(self, *names: str, seconds: float = 5.0) -> None:
         """Handle events until there is a fact of each of these kinds."""

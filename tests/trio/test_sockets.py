@@ -8,10 +8,11 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from struct import pack
+from struct import Struct, pack
 
 import pytest
 
@@ -31,7 +32,9 @@ from sansnet_core import (
 )
 from sansnet_core.addresses import parse, with_zone
 from sansnet_trio.host.sockaddr import encode, family_of
+from sansnet_trio.host.socket_context import READ_AT_ONCE
 from sansnet_trio.host.sockets import LINGER
+from sansnet_trio.host.streams import Stream
 from tests.lab.namespaces import Namespace, held_namespace
 from tests.trio.fake import Bench
 
@@ -40,6 +43,8 @@ V6 = bytes(15) + b"\1"
 ANY4 = bytes(4)
 ONE = SocketId(1)
 TWO = SocketId(2)
+TCP_INFO = Struct("=24xI")
+"""Of struct tcp_info (linux/tcp.h): tcpi_unacked, the number of segments that are in flight."""
 BOTH = pytest.mark.parametrize("address", [V4, V6], ids=["v4", "v6"])
 
 
@@ -305,7 +310,7 @@ def test_a_reset_without_a_budget_does_not_spin_and_is_reported_after_the_data()
         assert bench.network.data() == b"held back"
 
 
-def test_a_stream_that_is_over_both_ways_is_read_to_its_end_although_the_budget_grew_before_it_was_resumed() -> None:
+def test_a_stream_that_is_over_both_ways_is_read_to_its_end_once_it_is_resumed() -> None:
     with accepted() as (bench, remote):
         bench.order(ShutdownStream(ONE))
         bench.network.budget = 0
@@ -313,7 +318,8 @@ def test_a_stream_that_is_over_both_ways_is_read_to_its_end_although_the_budget_
         remote.close()
         bench.round()
         assert bench.network.data() == b""
-        bench.network.budget = 4  # the network is asked for it before it has ordered to resume, and then it does not
+        bench.network.budget = 4
+        bench.order(ResumeStream(ONE))
         bench.until("stream_ended")
         assert bench.network.data() == b"held back"
 
@@ -325,6 +331,182 @@ def test_a_stream_that_is_over_both_ways_does_not_spin() -> None:
         bench.until("stream_ended")
         bench.quiet()
         assert len(bench.sockets) == 1
+
+
+def arrived(remote: socket.socket) -> None:
+    """Wait until the other end's kernel has acknowledged all that was sent, so that it can be read there."""
+    deadline = time.monotonic() + 5
+    while TCP_INFO.unpack_from(remote.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size))[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@BOTH
+def test_the_end_is_known_in_the_same_round_as_the_last_data(address: bytes) -> None:
+    with accepted(address) as (bench, remote):
+        remote.sendall(b"all of it")
+        remote.shutdown(socket.SHUT_WR)
+        arrived(remote)
+        bench.round()
+        assert bench.network.facts[1:] == [("stream_received", ONE, b"all of it"), ("stream_ended", ONE)]
+
+
+def test_the_end_of_more_data_than_the_budget_is_known_with_the_last_of_them() -> None:
+    with accepted() as (bench, remote):
+        bench.network.budget = 4
+        remote.sendall(b"123456")
+        remote.shutdown(socket.SHUT_WR)
+        arrived(remote)
+        bench.round()
+        assert bench.network.facts[1:] == [
+            ("stream_received", ONE, b"1234"),
+            ("stream_received", ONE, b"56"),
+            ("stream_ended", ONE),
+        ]
+
+
+def test_an_end_behind_data_that_fill_the_budget_exactly_is_found() -> None:
+    with accepted() as (bench, remote):
+        bench.network.budget = 4
+        remote.sendall(b"1234")
+        remote.shutdown(socket.SHUT_WR)
+        bench.until("stream_ended")
+        assert bench.network.data() == b"1234"
+
+
+def test_urgent_bytes_neither_hide_data_nor_pass_for_the_end() -> None:
+    with accepted() as (bench, remote):
+        remote.sendall(b"before")
+        remote.send(b"!", socket.MSG_OOB)
+        remote.sendall(b"after")
+        remote.send(b"?", socket.MSG_OOB)
+        remote.sendall(b"end")
+        remote.shutdown(socket.SHUT_WR)
+        arrived(remote)
+        bench.until("stream_ended")
+        assert bench.network.data() == b"before!after?end"
+        assert bench.network.facts[-1] == ("stream_ended", ONE)
+        bench.quiet()
+
+
+def test_urgent_bytes_are_read_without_another_event() -> None:
+    with accepted() as (bench, remote):
+        remote.sendall(b"before")
+        remote.send(b"!", socket.MSG_OOB)
+        remote.sendall(b"after")
+        arrived(remote)
+        bench.quiet()
+        assert bench.network.data() == b"before!after"
+
+
+def test_a_connection_takes_two_changes_of_the_epoll_set_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes: list[str] = []
+
+    def noted(name: str, make: Callable[..., object], *given: object) -> object:
+        changes.append(name)
+        return make(*given)
+
+    with accepted() as (bench, remote):
+        for name in ("add", "change", "remove"):
+            monkeypatch.setattr(bench.poller, name, partial(noted, name, getattr(bench.poller, name)))
+        size = fill(bench, remote)
+        bench.network.budget = 0
+        remote.sendall(b"held back")
+        bench.quiet()
+        bench.context.blocked = True
+        bench.network.budget = 4
+        bench.order(ResumeStream(ONE))
+        bench.quiet()
+        bench.context.blocked = False
+        bench.sockets.unpark()
+        total = 0
+        while total < size:
+            total += len(remote.recv(1 << 20))
+            bench.round(0)
+        remote.shutdown(socket.SHUT_WR)
+        bench.until("stream_ended")
+        assert bench.network.data() == b"held back"
+        bench.order(ShutdownStream(ONE))
+        bench.order(CloseSocket(ONE))
+        assert changes == ["remove"]
+
+
+def test_a_stream_that_is_closed_in_the_batch_that_ends_it_is_not_shut_down_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with accepted() as (bench, remote):
+        remote.shutdown(socket.SHUT_WR)
+        bench.until("stream_ended")
+        monkeypatch.setattr(Stream, "_finish_sending", None)
+        bench.order(SendStream(ONE, b"last"), ShutdownStream(ONE), CloseSocket(ONE))
+        assert drain(remote) == 4
+        assert len(bench.sockets) == 0
+
+
+def test_a_stream_that_cannot_send_all_before_it_is_closed_ends_after_the_data() -> None:
+    with accepted() as (bench, remote):
+        size = 8 << 20
+        bench.order(SendStream(ONE, bytes(size)), ShutdownStream(ONE), CloseSocket(ONE))
+        total = 0
+        while data := remote.recv(1 << 20):
+            total += len(data)
+            bench.round(0)
+        assert total == size
+        assert len(bench.sockets) == 0
+
+
+def test_one_round_does_not_read_all_streams_if_they_hold_much() -> None:
+    size, names = 60_000, [SocketId(number) for number in range(16)]
+    with Bench() as bench, socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        bench.order(*(OpenStream(name, Endpoint(V4, listener.getsockname()[1]), None) for name in names))
+        bench.wait(lambda: len(bench.network.named("stream_connected")) == len(names))
+        bench.context.blocked = True
+        for _ in names:
+            remote = stack.enter_context(listener.accept()[0])
+            remote.sendall(bytes(size))
+            arrived(remote)
+        bench.quiet()
+        bench.context.blocked = False
+        bench.round()
+        assert READ_AT_ONCE <= len(bench.network.data()) < READ_AT_ONCE + size
+        bench.wait(lambda: len(bench.network.data()) == len(names) * size)
+        bench.quiet()
+
+
+def test_what_one_round_reads_is_bounded() -> None:
+    with accepted() as (bench, remote):
+        bench.network.budget = 1000
+        remote.sendall(bytes(5000))
+        arrived(remote)
+        bench.round()
+        assert len(bench.network.data()) == 2000  # for its event, and as one that waits
+        bench.wait(lambda: len(bench.network.data()) == 5000)
+
+
+def test_events_that_were_lost_are_reported_again() -> None:
+    with accepted() as (bench, remote):
+        size = fill(bench, remote)
+        remote.sendall(b"hello")
+        remote.setblocking(False)
+        total = 0
+        while total < size:
+            try:
+                total += len(remote.recv(1 << 20))
+            except BlockingIOError:
+                bench.poller.poll(0.01, 10)  # and no handler is called
+                bench.sockets.report_again()
+                bench.round(0)
+        bench.quiet()
+        assert bench.network.data() == b"hello"
+
+
+def test_an_established_connection_that_was_not_noticed_is_reported_again() -> None:
+    with Bench() as bench, socket.create_server(("127.0.0.1", 0)) as listener:
+        bench.order(OpenStream(ONE, Endpoint(V4, listener.getsockname()[1]), None))
+        assert bench.poller.poll(5, 10)
+        assert bench.round(0) == 0
+        bench.sockets.report_again()
+        bench.until("stream_connected")
 
 
 def test_while_the_link_is_blocked_sockets_are_not_read() -> None:

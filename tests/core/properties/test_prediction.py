@@ -7,7 +7,7 @@ from struct import unpack_from
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import LinkConfig, Network, NetworkConfig, OpenStream, SendStream, UsageError
@@ -49,10 +49,16 @@ def state(value: Any) -> Any:
 
 
 class Twins:
-    """Two networks with the same inputs; the second one takes no short cut."""
+    """Two networks with the same inputs; the second one takes no short cut.
 
-    def __init__(self, config: NetworkConfig, version: int) -> None:
-        self.config, self.version = config, version
+    Args:
+        config: of both.
+        version: 4 or 6.
+        wakeful: whether the connections of the second one are woken at once when they rest, which changes deadlines.
+    """
+
+    def __init__(self, config: NetworkConfig, version: int, *, wakeful: bool = False) -> None:
+        self.config, self.version, self.wakeful = config, version, wakeful
         self.now = 1000.0
         self.networks = [RecordedNetwork(config, now=self.now, secret=SECRET, ring=1 << 16) for _ in range(2)]
         self.inside: list[Any] = list(self.networks)
@@ -60,9 +66,9 @@ class Twins:
         self.sockets: list[Any] = []
         self.unsent: dict[Any, int] = {}
         self.sequence = dict.fromkeys(PORTS, 100)
-        """What the guest sends next."""
+        """The sequence number of the guest's next segment."""
         self.expected = dict.fromkeys(PORTS, 0)
-        """What the guest acknowledges."""
+        """The guest's acknowledgment number."""
 
     def each(self, name: str, *arguments: Any) -> Any:
         """Call a method of both; the result or the error must be the same."""
@@ -84,11 +90,19 @@ class Twins:
         for frame in self.each("take_frames"):
             self._follow(b"".join(frame) if isinstance(frame, tuple) else frame)
         self.each("take_notices")
-        self.each("next_deadline")
+        if not self.wakeful:
+            self.each("next_deadline")
         self.each("statistics")
         self.each("flows")
-        first, second = (state(list(inside._tcp._flows.values())) for inside in self.inside)
-        assert first == second
+        for flow, other in zip(*(inside._tcp._flows.values() for inside in self.inside), strict=True):
+            if not self.wakeful:
+                assert state(flow) == state(other)
+                continue
+            other.awake()
+            if flow.resting is None:
+                times = {"deadline", "queued", "ticket"}
+                first, second = ({k: v for k, v in state(one).items() if k not in times} for one in (flow, other))
+                assert first == second
         held, other = (inside._tcp._shared.memory.held for inside in self.inside)
         assert held == other
 
@@ -182,7 +196,7 @@ STEPS: Final = st.one_of(
     st.tuples(st.just("segments"), st.lists(SEGMENTS, min_size=1, max_size=4)),
     st.tuples(st.just("host"), st.tuples(st.integers(0, 1), st.sampled_from([1, 10, 2000, 30000]))),
     st.tuples(st.just("sent"), st.tuples(st.integers(0, 1), st.floats(0, 1))),
-    st.tuples(st.just("wait"), st.sampled_from([0.0001, 0.003, 0.25, 1.0])),
+    st.tuples(st.just("wait"), st.sampled_from([0.0001, 0.003, 0.25, 1.0, 2.5])),
     st.tuples(st.just("end"), st.integers(0, 1)),
     st.tuples(st.just("failed"), st.integers(0, 9)),
 )
@@ -228,10 +242,11 @@ def config(link: str, *, memory: int = 1 << 20) -> NetworkConfig:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("wakeful", [False, True], ids=["", "wakeful"])
 @given(steps=st.lists(STEPS, min_size=1, max_size=12), small=st.booleans())
-@settings(deadline=None)
-def test_both_paths_agree(link: str, version: int, steps: list[tuple[str, Any]], small: bool) -> None:
-    twins = Twins(config(link, memory=30_000 if small else 1 << 20), version)
+def test_both_paths_agree(link: str, version: int, wakeful: bool, steps: list[tuple[str, Any]], small: bool) -> None:
+    """With `wakeful`, also that a rest changes nothing."""
+    twins = Twins(config(link, memory=30_000 if small else 1 << 20), version, wakeful=wakeful)
     for port in PORTS:
         twins.open(port)
     for step in steps:
@@ -267,3 +282,33 @@ def test_requests_and_acknowledgments_take_the_short_cut(link: str, version: int
             twins._follow(frame)
     assert all(is_predicted(port, b"") for port in PORTS)
     assert not any(is_predicted(port, b"") for port in PORTS), "a repeated acknowledgment"
+
+
+def test_a_quiet_connection_rests_until_there_is_something_to_do() -> None:
+    """Data in both directions, an end and a failure find it as if it had never rested."""
+    for wakes in ("guest", "host", "end", "failure"):
+        twins = Twins(config("offloads"), 4)
+        for port in PORTS:
+            twins.open(port)
+            play(twins, ("segments", [(port, ACK, 0, 0, 900, {})]))
+        steps: list[tuple[str, Any]]
+        steps = [("sent", (0, 1.0)), ("sent", (1, 1.0)), ("wait", 0.25), ("wait", 1.0), ("wait", 1.0)]
+        for step in steps:
+            play(twins, step)
+        flows = list(twins.inside[0]._tcp._flows.values())
+        assert [flow.resting is None for flow in flows] == [False, False], wakes
+        play(
+            twins,
+            {
+                "guest": ("segments", [(PORTS[0], ACK, 0, 0, 10, {})]),
+                "host": ("host", (0, 10)),
+                "end": ("end", 0),
+                "failure": ("failed", 0),
+            }[wakes],
+        )
+        assert flows[0].resting is None, wakes
+        assert flows[1].resting is not None, wakes
+        steps = [("segments", [(PORTS[0], ACK | FIN, 0, 0, 10, {})]), ("host", (0, 10)), ("wait", 1.0)]
+        for step in steps:
+            if wakes != "failure" and not (wakes == "end" and step[0] == "host"):
+                play(twins, step)

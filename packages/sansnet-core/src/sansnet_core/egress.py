@@ -46,7 +46,7 @@ _IPV6_UDP: Final = Struct("!IHBB36sHH")
 _PORTS: Final = Struct("!HH")
 
 _IPV4_SUM: Final = 0x4500 + DONT_FRAGMENT + 20
-"""What the sum of an IPv4 header has beyond the pseudo-header's with the length, without TTL and TOS."""
+"""The sum of the fields of an IPv4 header that the pseudo-header does not have, without TTL and TOS."""
 
 _MAX_PREFIXES: Final = 64
 """Most prefixes in the cache. There is one for each segment size, and the guest chooses the sizes."""
@@ -202,6 +202,7 @@ class FlowHeaders:
         source: the remote endpoint in the guest's packets.
         destination: the guest's endpoint.
         protocol: `TCP` or `UDP`.
+        mac: the guest's Ethernet address while the table of stations does not have it; empty if none is known.
     """
 
     __slots__ = (
@@ -215,15 +216,22 @@ class FlowHeaders:
         "_pseudo",
     )
 
-    def __init__(self, egress: Egress, source: Endpoint, destination: Endpoint, protocol: int) -> None:
+    def __init__(
+        self, egress: Egress, source: Endpoint, destination: Endpoint, protocol: int, mac: bytes = b""
+    ) -> None:
         self._egress = egress
         self._ends = source.address + destination.address + _PORTS.pack(source.port, destination.port)
         """Addresses and ports, as they follow each other in a packet."""
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
-        self._mac = egress.stations.find(destination.address)
+        self._mac = egress.stations.find(destination.address) or mac or None
         self._generation = -1
         self._gso = 0
         self._prefix = self._gso_prefix = b""
+
+    @property
+    def mac(self) -> bytes | None:
+        """The Ethernet address that the packets go to; None if the guest's is not known."""
+        return self._mac
 
     def _refresh(self, protocol: int, gso_size: int) -> None:
         egress, ends = self._egress, self._ends

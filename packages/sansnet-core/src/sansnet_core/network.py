@@ -112,7 +112,7 @@ class Network(Copyable):
         self._frames.reconfigured()
         self._echo.reconfigured()
         self._udp.reconfigured()
-        self._tcp.opening.reconfigured()
+        self._tcp.reconfigured()
         if not keep_flows and rules_differ(old, config):
             self._tcp.judge_again()
             self._udp.judge_again()
@@ -142,13 +142,13 @@ class Network(Copyable):
         """
         context = self._begin(now)
         receive, start, expected = self._frames.receive, self._frames.start, context.expected
-        is_segment, is_datagram = self._tcp.prediction.receive, self._udp.known.receive
+        prediction, known = self._tcp.prediction, self._udp.known
         frame: Buffer = b""
         try:
             for frame in frames:
                 self._received += 1
                 try:
-                    if not (is_segment(frame) or is_datagram(frame)):
+                    if not (prediction.receive(frame) or known.receive(frame)):
                         expected.stale = True
                         receive(frame)
                 except Malformed as malformed:  # the only place that catches errors of the guest

@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
@@ -32,6 +30,7 @@ import trio
 from sansnet_core import Frame, Notice, SocketId, UsageError, Verdict
 from sansnet_trio.driver_statistics import DriverStatistics
 from sansnet_trio.events import EventPublisher, Subscription
+from sansnet_trio.host.busy_wait import BusyWait
 from sansnet_trio.host.network_protocol import NetworkProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
@@ -70,13 +69,6 @@ _DROP_ABOVE: Final = 4 * _PAUSE_LINK_ABOVE
 
 _MEMORY_PAUSE: Final = 0.05
 """Seconds to wait after memory ran out."""
-
-_SPIN: Final = 50e-6
-"""Seconds to busy-wait for an answer; see `Driver._spin`."""
-_MAX_MISSES: Final = 4
-"""Busy-waits without an event before backing off."""
-_PROBE: Final = 64
-"""While backed off, busy-wait only once in this many batches."""
 
 
 class _Timed(Protocol):
@@ -139,6 +131,7 @@ class Driver(Uncopyable):
 
             self.decisions = Decisions(decide, self._decide_flow, lambda: self.program)
         self._poller = Poller()
+        self._busy_wait = BusyWait(self._poller)
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
         self._context = SocketContext(
             network, self._poller, 0 if interface is None else interface_index(interface), devices
@@ -167,7 +160,8 @@ class Driver(Uncopyable):
         self._link_interest = EPOLLIN
         self._link_holds = False
         """The link may have more frames, even if its descriptor is not readable."""
-        self._misses = 0
+        self._events_lost = False
+        """Memory ran out while events were handled."""
         self._started = self._running = False
         self._working = False
         """The orders that a fact leads to will be carried out; see `tell`."""
@@ -265,7 +259,8 @@ class Driver(Uncopyable):
         except OSError as error:  # no failure of the task that tells the fact
             self._failure, self._timer.deadline = error, -math.inf
         self._events.publish(self._network.take_notices(), now)
-        if (deadline := self._next_deadline()) < self._timer.deadline:
+        deadline = -math.inf if self._has_more() else self._next_deadline()
+        if deadline < self._timer.deadline:
             self._timer.deadline = deadline
 
     def _clock(self) -> float:
@@ -348,7 +343,7 @@ class Driver(Uncopyable):
         while True:
             with trio.CancelScope(deadline=self._next_deadline()) as self._timer:
                 while True:
-                    if self._must_read():
+                    if self._has_more():
                         await trio.lowlevel.checkpoint()
                     else:
                         await trio.lowlevel.wait_readable(fd)
@@ -371,6 +366,7 @@ class Driver(Uncopyable):
             self._events.deliver()
         except MemoryError:
             self._frames_dropped += 1
+            self._events_lost = True
             self._shortage.failed(trio.current_time())
             await trio.sleep(_MEMORY_PAUSE)
 
@@ -381,21 +377,29 @@ class Driver(Uncopyable):
         poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.current_time
         began = self._now = now = clock()
         self._context.woken = False
+        if self._events_lost:
+            self._sockets.report_again()
+            self._events_lost = False
         events = poll(0, MAX_EVENTS)
-        for _ in range(_MAX_ROUNDS):
+        rounds = 0
+        while True:
             if self._must_read():
                 self._read_link(now)
             for fd, flags in events:
                 handlers[fd](flags, now)
             self._poller.settle()
+            self._sockets.read_unread(now)
             if self._next_deadline() <= now:
                 for timed in self._timed:
                     timed.handle_deadline(now)
                 self._poller.settle()
             self._flush(now)
-            events = poll(0, MAX_EVENTS) or ([] if self._must_read() or self._context.woken else self._spin())
+            rounds += 1
+            if rounds == _MAX_ROUNDS or now - began > _SLICE:
+                break  # not after taking events, because those of streams are reported only once
+            events = poll(0, MAX_EVENTS) or ([] if self._has_more() or self._context.woken else self._busy_wait.wait())
             self._now = now = clock()
-            if not (events or self._must_read()) or now - began > _SLICE:
+            if not (events or self._has_more()):
                 break
 
     def _next_deadline(self) -> float:
@@ -405,27 +409,6 @@ class Driver(Uncopyable):
             if deadline is not None and deadline < soonest:
                 soonest = deadline
         return soonest
-
-    def _spin(self) -> list[tuple[int, int]]:
-        """Busy-wait a moment for the answer to the frames and data just sent.
-
-        Sleeping and waking up costs 30 us of processor time and 40 us of delay. Medians with a guest in a namespace, on
-        two busy processors, without and with the busy-wait: one byte there and back over TCP 82 to 109 and 61 to 79 us;
-        connect, one byte there and back, close 529 to 784 and 406 to 503 us. Other processes can run meanwhile, and
-        after some waits without an event it is tried only occasionally.
-        """
-        if self._misses > _MAX_MISSES and self._misses % _PROBE:
-            self._misses += 1
-            return []
-        poll, clock = self._poller.poll, time.perf_counter
-        end = clock() + _SPIN
-        while clock() < end:
-            if events := poll(0, MAX_EVENTS):
-                self._misses = 0
-                return events
-            os.sched_yield()
-        self._misses += 1
-        return []
 
     def _flush(self, now: float) -> None:
         """Carry out orders until there are none, then write frames."""
@@ -464,6 +447,10 @@ class Driver(Uncopyable):
 
     def _must_read(self) -> bool:
         return self._link_holds and self._link_wanted[0]
+
+    def _has_more(self) -> bool:
+        """Whether there is something to do that no event will report."""
+        return self._must_read() or (len(self._context.unread) > 0 and not self._context.blocked)
 
     def _read_link(self, now: float) -> None:
         limit = self._shortage.limit(_BATCH)

@@ -34,7 +34,7 @@ from sansnet_trio.host.datagrams import DatagramSocket, report_datagram
 from sansnet_trio.host.sockaddr import SocketAddress, decode, encode, family_of
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
-from sansnet_trio.host.sockopts import Ancillary, read_local
+from sansnet_trio.host.sockopts import Ancillary, prepare_accepted, read_local
 from sansnet_trio.linux.descriptors import SHORTAGE
 
 __all__ = ["LoopbackPath", "Listener", "ListenerService", "host_socket"]
@@ -186,6 +186,7 @@ class ListenerService:
             OSError: it cannot be added to the epoll set.
         """
         if listener.at.protocol == TCP:
+            prepare_accepted(listener.socket)  # what it accepts inherits the options
             fd = listener.socket.fileno()
             self._context.poller.add(fd, EPOLLIN, partial(self._accept, listener))
             self._removals[listener] = partial(self._context.poller.remove, fd)
@@ -260,7 +261,6 @@ class ListenerService:
                 self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
-            accepted.setblocking(False)
             self._connect_accepted(listener, accepted, _unmap(decode(address)), now)
 
     def _connect_accepted(self, listener: Listener, accepted: Socket, remote: Endpoint, now: float) -> None:
@@ -275,6 +275,7 @@ class ListenerService:
                 reset(accepted)
                 return
             else:
+                accepted.setblocking(False)
                 other_family = partial(self._path.open, listener, _OTHER_FAMILY[size], None)
                 self._splices.join(accepted, other, address, other_family)
                 return

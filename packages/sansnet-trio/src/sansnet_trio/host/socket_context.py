@@ -6,20 +6,30 @@ import logging
 from collections.abc import Callable, Mapping
 from socket import SO_BINDTODEVICE, SOL_SOCKET, socket
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from sansnet_core import addresses
 from sansnet_trio.host.network_protocol import NetworkProtocol
 from sansnet_trio.host.poller import Poller
 from sansnet_trio.linux.descriptors import MORE_DESCRIPTORS
 
-__all__ = ["SocketContext"]
+__all__ = ["READ_AT_ONCE", "SocketContext", "Unread"]
 
 _log: Final = logging.getLogger("sansnet")
 
 _QUIET: Final = 60.0
 """Seconds between two warnings of one kind, since a guest can cause any number of them."""
+READ_AT_ONCE: Final = 256 * 1024
+"""Bytes after which no further stream is read before the guest gets its frames: then they are still in the cache of the
+processor. The last read may exceed it."""
 _BUFFER: Final = 65536  # larger than any datagram, and than any run of them that UDP_GRO makes
+
+
+class Unread(Protocol):
+    """A stream that may hold data which no event will report."""
+
+    def read(self, now: float) -> None:
+        """Read it."""
 
 
 class SocketContext:
@@ -36,6 +46,9 @@ class SocketContext:
         blocked: the guest's link has no room, so sockets are not read. A socket that becomes readable then stops
             reporting EPOLLIN and appends a callback to `parked`.
         parked: callbacks to call when there is room again.
+        unread: the streams that may hold data which no event will report, the first to be read first. They are read in
+            the next round, if the link has room.
+        allowance: bytes that streams may still read in this round; see `READ_AT_ONCE`.
         woken: a task of this program has got something to do since this was last set to False.
         buffer: scratch space for a received datagram, valid until the next one is received.
         view: a view of `buffer`.
@@ -46,6 +59,7 @@ class SocketContext:
     __slots__ = (
         "_devices",
         "_quiet_until",
+        "allowance",
         "blocked",
         "buffer",
         "datagrams_dropped",
@@ -53,6 +67,7 @@ class SocketContext:
         "parked",
         "poller",
         "scope",
+        "unread",
         "view",
         "woken",
     )
@@ -66,6 +81,8 @@ class SocketContext:
         self.scope = scope
         self.blocked = self.woken = False
         self.parked: list[Callable[[], None]] = []
+        self.unread: list[Unread] = []
+        self.allowance = READ_AT_ONCE
         self.buffer = bytearray(_BUFFER)
         self.view = memoryview(self.buffer)
         self.datagrams_dropped = 0

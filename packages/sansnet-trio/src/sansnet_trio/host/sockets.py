@@ -40,11 +40,13 @@ from sansnet_trio.host.datagrams import DatagramSocket, open_datagrams
 from sansnet_trio.host.echoes import EchoSocket
 from sansnet_trio.host.errqueue import local_error
 from sansnet_trio.host.sockaddr import family_of
-from sansnet_trio.host.socket_context import SocketContext
+from sansnet_trio.host.socket_context import READ_AT_ONCE, SocketContext
 from sansnet_trio.host.streams import Stream
 from sansnet_trio.linux.descriptors import NO_DESCRIPTOR
 
 __all__ = ["LINGER", "FlowDecisions", "HostSockets", "StreamOrders"]
+
+_STREAM: Final = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 LINGER: Final = 60.0
 """Seconds for which a stream that the core has closed may continue to send its data."""
@@ -108,6 +110,7 @@ class HostSockets:
         # Deadlines of the streams that the core closed, but that have data to send; the earliest first
         self._lingering: dict[SocketId, float] = {}
         self._unsent: list[StreamOrders | DatagramSocket] = []
+        self._ending: list[StreamOrders] = []
         self._warned = False
         self._close_other: Callable[[CloseSocket, float], None] | None = None
         self._execute: dict[type[Order], Callable[[Any, float], None]] = {
@@ -138,10 +141,12 @@ class HostSockets:
             for socket in unsent:
                 socket.flush(now)
             unsent.clear()
+        if self._ending:
+            self._end_outgoing(now)
 
     def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
         """Serve a connection that a listener accepted and that the network has named."""
-        stream = Stream(self._context, socket, accepted.family, self._note_connected, self.forget)
+        stream = Stream(self._context, socket, accepted.family, self)
         stream.adopt(accepted, now)
         if not stream.closed:
             self._streams[socket] = stream
@@ -174,10 +179,29 @@ class HostSockets:
             datagrams.close()
 
     def unpark(self) -> None:
-        """Read the sockets that waited until the guest's link has room."""
+        """Let the sockets and listeners go on that waited until the guest's link has room."""
         parked, self._context.parked = self._context.parked, []
         for resume in parked:
             resume()
+
+    def read_unread(self, now: float) -> None:
+        """Read the streams that may hold data which no event will report, as many as one round may.
+
+        Call this once in each round, not between taking events from the epoll set and handling them.
+        """
+        context = self._context
+        context.allowance = READ_AT_ONCE
+        if context.unread and not context.blocked:
+            unread, context.unread = context.unread, []
+            for stream in unread:
+                stream.read(now)
+            context.allowance = READ_AT_ONCE
+
+    def report_again(self) -> None:
+        """Have the kernel report all events of the streams again, because some may have been lost."""
+        for stream in self._streams.values():
+            if isinstance(stream, Stream):
+                stream.report_again()
 
     def make_room(self, now: float) -> bool:
         """Free a descriptor when none is left: abort the oldest connection attempt.
@@ -240,16 +264,17 @@ class HostSockets:
     def _open_stream(self, order: OpenStream, now: float) -> None:
         family = family_of(order.remote.address)
         try:
-            made = self._with_room(partial(Socket, family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC), now)
+            made = self._with_room(partial(Socket, family, _STREAM), now)
         except OSError as error:
             self._context.network.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
-        stream = Stream(self._context, order.socket, family, self._note_connected, self.forget)
+        stream = Stream(self._context, order.socket, family, self)
         stream.connect(made, order, now)
         if not stream.closed:
             self._streams[order.socket] = self._connecting[order.socket] = stream
 
-    def _note_connected(self, socket: SocketId) -> None:
+    def note_connected(self, socket: SocketId) -> None:
+        """See `StreamOwner`."""
         del self._connecting[socket]
 
     def forget(self, socket: SocketId) -> None:
@@ -265,12 +290,22 @@ class HostSockets:
             self._unsent.append(stream)
 
     def _shutdown_stream(self, order: ShutdownStream, now: float) -> None:
-        if order.socket in self._streams:
-            self._streams[order.socket].shutdown(now)
+        stream = self._streams.get(order.socket)
+        if stream is None:
+            return
+        if order.socket in self._ends:
+            stream.shutdown(now)
+        else:
+            self._ending.append(stream)  # not now: to close the stream, which may follow, ends it too
+
+    def _end_outgoing(self, now: float) -> None:
+        for stream in self._ending:
+            stream.shutdown(now)
+        self._ending.clear()
 
     def _resume_stream(self, order: ResumeStream, now: float) -> None:
-        if order.socket in self._streams:
-            self._streams[order.socket].resume()
+        if (stream := self._streams.get(order.socket)) is not None:
+            stream.resume()
 
     def _keep_alive(self, order: KeepAlive, now: float) -> None:
         if order.socket in self._streams:

@@ -105,7 +105,7 @@ _TOS: Final = ((IPPROTO_IP, IP_TOS), (IPPROTO_IPV6, IPV6_TCLASS))
 
 
 def prepare_accepted(sock: socket) -> None:
-    """Set the options of every TCP socket, including accepted ones."""
+    """Set the options of every TCP socket. Connections that a listening socket accepts inherit them."""
     sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     # Otherwise an urgent byte would be missing in the data that the guest receives
     sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)

@@ -1,49 +1,78 @@
 """TCP sockets of the host.
 
-Theory of operation. A stream is connecting, open, or closing; each state has its own handler in the epoll set. A stream
-that a listening socket accepted is open from the beginning.
+Theory of operation. A stream is watched once, for all events, and edge-triggered (EPOLLET): the kernel reports what is
+new, and the stream remembers what it has not handled yet. So a connection takes two epoll_ctl(2) in its life, whatever
+happens to it, and nothing that must wait is reported again. Its phases:
 
-- *Connecting*: it waits for EPOLLOUT. SO_ERROR tells the result, and the error queue tells which ICMP error caused it.
+- *Connecting*: EPOLLOUT alone means success. Otherwise SO_ERROR tells the result, and the error queue tells which ICMP
+  error caused it.
 - *Open*: it reads once per event, at most as much as the core's `receive_budget`, and keeps the core's data that the
-  socket did not take. `_interest` is the set of events that are reported: EPOLLIN unless the core's budget was 0, the
-  guest's link is blocked or the end was read; EPOLLOUT if data wait. EPOLLHUP and EPOLLERR can only be disabled by
-  EPOLLONESHOT, after one more report. So a stream that cannot handle them is watched with EPOLLONESHOT alone until it
-  can. It does not leave the epoll set instead, because the kernel may have no room for it later.
+  socket did not take until EPOLLOUT. What the socket may still hold (`_unread`) is read when the core orders to resume,
+  or in the next round (`SocketContext.unread`): if a read was full, if the guest's link is blocked, or if the other
+  streams have read enough in this round.
+- *Ended*: the end was read. Only errors are handled, and sending goes on.
 - *Closing*: the core has closed it, but data wait; they are sent until a time limit.
+- *Closed*: after `stream_failed` was reported, or an order to close. Orders have no effect.
 
-After `stream_failed` was reported the socket is closed, and orders for it have no effect.
+EPOLLRDHUP tells that the remote's FIN has arrived. Then a read that is shorter than asked has taken the last data, and
+the core learns of the end at the same time, so that its FIN can go with them; no read is needed to find the end alone.
+But a read also stops before an urgent byte (EPOLLPRI), and errors come after the data: then it is read until the call
+itself says what follows.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from contextlib import suppress
-from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
-from typing import Final
+from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
+from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, socket
+from typing import Final, Protocol
 
 from sansnet_core import Buffer, ExtendedError, KeepAlive, OpenStream, SocketId
 from sansnet_trio.host import errqueue
-from sansnet_trio.host.poller import Handler
 from sansnet_trio.host.sockaddr import encode
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
     bind_source,
     forget_icmp_errors,
     keep_alive,
-    prepare_accepted,
     prepare_stream,
     reset_when_closed,
 )
 
-__all__ = ["Stream"]
+__all__ = ["Stream", "StreamOwner"]
 
-_READ_SIZE: Final = 256 * 1024
 _MAX_VECTORS: Final = 1024  # IOV_MAX (limits.h)
 _JOIN_BELOW: Final = 2048
 """Bytes of chunks that are joined: a single byte in a chunk of its own takes a hundred bytes of memory."""
-_ERRORS_ONCE: Final = EPOLLONESHOT
+
+_WATCHED: Final = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET
+_TO_READ: Final = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLERR | EPOLLHUP
+
+# The phases of a stream; see above
+_CONNECTING: Final = 0
+_OPEN: Final = 1
+_ENDED: Final = 2
+_CLOSING: Final = 3
+_CLOSED: Final = 4
+
+# What the socket may hold; an event can only raise it
+_NOTHING: Final = 0
+_DATA: Final = 1
+_LAST_DATA: Final = 2
+"""The remote has sent FIN: a short read takes the last data."""
+_UNKNOWN: Final = 3
+"""A short read tells nothing: it may have stopped before an urgent byte, or an error follows."""
+
+
+class StreamOwner(Protocol):
+    """The owner of streams, which they report to."""
+
+    def note_connected(self, socket: SocketId) -> None:
+        """The stream's connect has succeeded."""
+
+    def forget(self, socket: SocketId) -> None:
+        """The stream's socket was closed without an order to close it."""
 
 
 class Stream:
@@ -53,46 +82,40 @@ class Stream:
         context: the state that the sockets share.
         identity: the core's name for the socket.
         family: AF_INET or AF_INET6.
-        connected: called when `connect` has succeeded.
-        finished: called after the socket was closed without an order to close it.
-
-    Attributes:
-        closed: the socket is closed.
+        owner: see above.
     """
 
     __slots__ = (
         "_chunks",
-        "_connected",
         "_context",
-        "_ended",
         "_family",
         "_fd",
-        "_finished",
+        "_full",
         "_id",
-        "_interest",
+        "_owner",
+        "_phase",
+        "_queued",
         "_shutting",
         "_socket",
-        "closed",
+        "_unread",
     )
 
-    def __init__(
-        self,
-        context: SocketContext,
-        identity: SocketId,
-        family: int,
-        connected: Callable[[SocketId], None],
-        finished: Callable[[SocketId], None],
-    ) -> None:
+    def __init__(self, context: SocketContext, identity: SocketId, family: int, owner: StreamOwner) -> None:
         self._context = context
-        self._connected = connected
+        self._owner = owner
         self._id: SocketId = identity
-        self._finished = finished
         self._family = family
-        self._chunks: list[Buffer] = []  # an empty deque would take 10 times the memory, for each idle connection
-        self._ended = False
+        self._phase = _CONNECTING
+        self._chunks: list[Buffer] | None = None  # a list only while data wait: even an empty one takes memory
+        self._full = True  # the socket takes no data until EPOLLOUT
+        self._unread = _NOTHING
+        self._queued = False  # a member of `SocketContext.unread`
         self._shutting = False  # SHUT_WR was called, or will be after the chunks are sent
-        self._interest = 0
-        self.closed = False
+
+    @property
+    def closed(self) -> bool:
+        """The socket is closed."""
+        return self._phase == _CLOSED
 
     def connect(self, made: socket, order: OpenStream, now: float) -> None:
         """Connect a new socket. Success and failure are both reported."""
@@ -101,19 +124,20 @@ class Stream:
         try:
             code = self._connect(order)
             if code in (0, errno.EINPROGRESS):
-                self._enter(EPOLLOUT, self._ready_connecting)
+                self._context.poller.add(self._fd, _WATCHED, self._ready)
                 return
         except OSError as error:
             code = error.errno or errno.EIO
         self._give_up(code, now)
 
     def adopt(self, accepted: socket, now: float) -> None:
-        """Use a socket that is connected. Nothing is read until `resume`."""
+        """Use a socket that is connected and that `prepare_accepted` was called for. It need not be non-blocking."""
         self._socket = accepted
         self._fd = accepted.fileno()
+        self._phase = _OPEN
+        self._full = False
         try:
-            prepare_accepted(accepted)
-            self._enter(0, self._ready)
+            self._context.poller.add(self._fd, _WATCHED, self._ready)
         except OSError as error:
             self._give_up(error.errno or errno.EIO, now)
 
@@ -126,13 +150,9 @@ class Stream:
             self._socket.bind(encode(order.local, 0, scope))
         return self._socket.connect_ex(encode(order.remote.address, order.remote.port, scope))
 
-    def _enter(self, interest: int, handler: Handler) -> None:
-        self._interest = interest
-        self._context.poller.add(self._fd, interest, handler)
-
     def _give_up(self, code: int, now: float) -> None:
         """Report a failure of a socket that is not in the epoll set."""
-        self.closed = True
+        self._phase = _CLOSED
         self._socket.close()
         self._context.network.stream_failed(self._id, code, None, now)
 
@@ -141,33 +161,38 @@ class Stream:
     def queue(self, data: Buffer) -> bool:
         """Keep data for `flush`; whether no data waited before."""
         chunks = self._chunks
-        if chunks and len(chunks[-1]) + len(data) <= _JOIN_BELOW:
+        if chunks is None:
+            self._chunks = [data]
+            return True
+        if len(chunks[-1]) + len(data) <= _JOIN_BELOW:
             chunks[-1] = b"".join((chunks[-1], data))
-            return False
-        chunks.append(data)
-        return len(chunks) == 1
+        else:
+            chunks.append(data)
+        return False
 
     def flush(self, now: float) -> None:
         """Send the waiting data as far as the socket takes them; the rest follows when it is writable."""
-        if self._chunks and not self.closed and not self._interest & EPOLLOUT:
+        if self._chunks is not None and not self._full and self._phase != _CLOSED:
             self._send(now)
 
     def shutdown(self, now: float) -> None:
-        """End the outgoing stream after the queued data."""
+        """End the outgoing stream after the queued data. Nothing to do for a stream that is being closed."""
+        if self._phase >= _CLOSING:
+            return
         self._shutting = True
-        if self._chunks:
-            self.flush(now)
-        elif not self.closed:
+        if self._chunks is None:
             self._finish_sending()
+        else:
+            self.flush(now)
 
     def resume(self) -> None:
-        """Read again, because the core's budget is not 0 any more."""
-        if not self.closed and not self._ended:
-            self._watch(EPOLLIN | EPOLLOUT if self._chunks else EPOLLIN)
+        """Read in the next round what the socket holds, because the core's budget is not 0 any more."""
+        if self._unread and self._phase == _OPEN:
+            self._queue()
 
     def keep_alive(self, order: KeepAlive) -> None:
         """Make the kernel probe the peer."""
-        if not self.closed:
+        if self._phase != _CLOSED:
             with suppress(OSError):  # the socket has failed, which an event will report
                 keep_alive(self._socket, order.idle, order.interval, order.count)
 
@@ -183,12 +208,12 @@ class Stream:
         """
         self._context.network.stream_failed(self._id, errno.ENOMEM, None, now)
         self.abort()
-        self._finished(self._id)
+        self._owner.forget(self._id)
 
     @property
     def held(self) -> int:
         """Bytes of the guest that the socket has not taken."""
-        return sum(map(len, self._chunks))
+        return 0 if self._chunks is None else sum(map(len, self._chunks))
 
     def close(self) -> bool:
         """Close as soon as the waiting data are sent, and report nothing more.
@@ -196,27 +221,25 @@ class Stream:
         Returns:
             Whether there are such data.
         """
-        if not self._chunks:
+        if self._chunks is None:
             self.abandon()
             return False
-        self._ended = True  # do not read any more, even if the stream waits for room in the link
-        self._watch(EPOLLOUT)
-        self._context.poller.handlers[self._fd] = self._ready_closing
+        self._phase = _CLOSING
         return True
 
     def abort(self, code: int = 0) -> None:
         """Close with RST and discard the waiting data, whatever the reason."""
-        if not self.closed:
+        if self._phase != _CLOSED:
             reset_when_closed(self._socket)
             self.abandon()
 
     def abandon(self) -> None:
         """Close the socket."""
-        if not self.closed:
-            self.closed = True
+        if self._phase != _CLOSED:
+            self._phase = _CLOSED
             self._context.poller.remove(self._fd)
             self._socket.close()
-            self._chunks.clear()
+            self._chunks = None
 
     def leave(self) -> None:
         """Close because the driver ends: with RST, since a FIN would mean that the guest has sent all its data.
@@ -224,86 +247,105 @@ class Stream:
         If the guest has ended its stream and the kernel has all of it, close normally: the kernel sends the stream to
         its end, however slow the remote is, and answers data from the remote with RST.
         """
-        if self._shutting and not self._chunks:
+        if self._shutting and self._chunks is None:
             self.abandon()
         else:
             self.abort()
 
     # events
 
+    def _ready(self, flags: int, now: float) -> None:
+        if self._phase == _CONNECTING:
+            self._ready_connecting(flags, now)
+        elif flags & EPOLLOUT and self._full:
+            self._full = False
+            if self._phase == _CLOSING:
+                self._send_rest()
+            elif self._chunks is not None:
+                self._send(now)
+        if flags & _TO_READ:
+            if self._phase == _OPEN:
+                if flags & (EPOLLERR | EPOLLHUP | EPOLLPRI):
+                    self._unread = _UNKNOWN
+                elif self._unread < _LAST_DATA:
+                    self._unread = _LAST_DATA if flags & EPOLLRDHUP else _DATA
+                if not self._queued:
+                    self._read(now)
+            elif flags & (EPOLLERR | EPOLLHUP):
+                self._handle_error(now)
+
     def _ready_connecting(self, flags: int, now: float) -> None:
-        # In this order, since taking an ICMP error from the queue clears SO_ERROR
-        code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
-        found = errqueue.read(self._socket) if flags & EPOLLERR else []
-        if not code and flags & EPOLLHUP:
-            code = found[-1][1].errno if found else errno.ECONNABORTED
-        if code:
-            self._fail(code, now, found[-1][1] if found else None)
-        elif flags & EPOLLOUT:
+        if flags & (EPOLLERR | EPOLLHUP):
+            # In this order, since taking an ICMP error from the queue clears SO_ERROR
+            code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
+            found = errqueue.read(self._socket) if flags & EPOLLERR else []
+            if not code and flags & EPOLLHUP:
+                code = found[-1][1].errno if found else errno.ECONNABORTED
+            if code:
+                self._fail(code, now, found[-1][1] if found else None)
+                return
+        if flags & EPOLLOUT:
             forget_icmp_errors(self._socket, self._family)
-            self._watch(EPOLLIN)
-            self._context.poller.handlers[self._fd] = self._ready
-            self._connected(self._id)
+            self._phase = _OPEN
+            self._full = False
+            self._owner.note_connected(self._id)
             self._context.network.stream_connected(self._id, now)
 
-    def _ready(self, flags: int, now: float) -> None:
-        if flags & EPOLLOUT and self._interest & EPOLLOUT:
-            self._send(now)
-            if self.closed:
-                return
-        if flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
-            if self._ended:
-                self._handle_error(now)
-            else:
-                self._read(flags, now)
+    def _handle_error(self, now: float) -> None:
+        """Handle EPOLLERR or EPOLLHUP when nothing is read: a reset, or both directions are shut down."""
+        if self._phase == _CLOSING:
+            self._finish()
+        elif self._phase == _ENDED and (code := self._socket.getsockopt(SOL_SOCKET, SO_ERROR)):
+            self._fail(code, now)
 
-    def _read(self, flags: int, now: float) -> None:
+    def report_again(self) -> None:
+        """Have the kernel report again what the socket is ready for, because an event may have been lost."""
+        if self._phase != _CLOSED:
+            self._context.poller.change(self._fd, _WATCHED)
+
+    # receiving
+
+    def read(self, now: float) -> None:
+        """Read what the socket holds, as a member of `SocketContext.unread`."""
+        self._queued = False
+        if self._phase == _OPEN:
+            self._read(now)
+
+    def _queue(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self._context.unread.append(self)
+
+    def _read(self, now: float) -> None:
         context = self._context
-        budget = 0 if context.blocked else context.network.receive_budget(self._id)
-        if budget <= 0:
-            self._stop_reading(flags)
+        if context.blocked or context.allowance <= 0:
+            self._queue()
             return
-        if not self._interest & EPOLLIN:  # after an event of the end or an error: no order to resume follows
-            self.resume()
+        network = context.network
+        size = network.receive_budget(self._id)
+        if size <= 0:
+            return  # an order to resume follows
         try:
-            data = self._socket.recv(budget if budget < _READ_SIZE else _READ_SIZE)
+            data = self._socket.recv(size, MSG_DONTWAIT)
         except BlockingIOError:
-            if flags & EPOLLERR:
-                errqueue.read(self._socket)
+            if self._unread == _UNKNOWN:
+                errqueue.read(self._socket)  # otherwise each event would report EPOLLERR
+            self._unread = _NOTHING
             return
         except OSError as error:
             self._fail(error.errno or errno.EIO, now)
             return
-        if data:
-            context.network.stream_received(self._id, data, now)
-        else:
-            self._ended = True
-            self._watch(self._interest & ~EPOLLIN)
-            context.network.stream_ended(self._id, now)
-
-    def _stop_reading(self, flags: int) -> None:
-        if self._context.blocked:
-            self._context.parked.append(self.resume)
-        # An error waits too: it is reported after the data that arrived before it
-        self._watch(_ERRORS_ONCE if flags & (EPOLLERR | EPOLLHUP) else self._interest & ~EPOLLIN)
-
-    def _handle_error(self, now: float) -> None:
-        """Handle EPOLLERR or EPOLLHUP after the end was read: a reset, or both directions are shut down."""
-        code = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
-        if code:
-            self._fail(code, now)
-        else:
-            self._watch(_ERRORS_ONCE)
-
-    def _ready_closing(self, flags: int, now: float) -> None:
-        try:
-            self._write()
-            over = not self._chunks or flags & (EPOLLERR | EPOLLHUP) != 0
-        except OSError:
-            over = True
-        if over:
-            self.abandon()
-            self._finished(self._id)
+        count = len(data)
+        if count:
+            context.allowance -= count
+            network.stream_received(self._id, data, now)
+            if count == size or self._unread == _UNKNOWN:
+                self._queue()
+                return
+        if not count or self._unread == _LAST_DATA:
+            self._phase = _ENDED
+            network.stream_ended(self._id, now)
+        self._unread = _NOTHING
 
     # sending
 
@@ -314,24 +356,34 @@ class Stream:
             self._drain(now)
             self._fail(error.errno or errno.EIO, now)
             return
-        if self._chunks:
-            self._watch(self._interest & ~_ERRORS_ONCE | EPOLLOUT)
-        else:
-            self._watch(self._interest & ~EPOLLOUT)
         if sent:
             self._context.network.stream_sent(self._id, sent, now)
-        if self._shutting and not self._chunks:
+        if self._shutting and self._chunks is None:
             self._finish_sending()
+
+    def _send_rest(self) -> None:
+        """Send the data of a stream that the core has closed."""
+        try:
+            self._write()
+        except OSError:
+            self._chunks = None
+        if self._chunks is None:
+            self._finish()
 
     def _write(self) -> int:
         """Send as much as the socket takes; the number of bytes that it took."""
         chunks = self._chunks
+        assert chunks is not None
         total = 0
         while chunks:
             try:
-                sent = self._socket.sendmsg(chunks[:_MAX_VECTORS]) if len(chunks) > 1 else self._socket.send(chunks[0])
+                if len(chunks) == 1:
+                    sent = self._socket.send(chunks[0], MSG_DONTWAIT)
+                else:
+                    sent = self._socket.sendmsg(chunks[:_MAX_VECTORS], (), MSG_DONTWAIT)
             except BlockingIOError:
-                break
+                self._full = True
+                return total
             total += sent
             whole = 0
             while whole < len(chunks) and sent >= len(chunks[whole]):
@@ -340,7 +392,9 @@ class Stream:
             del chunks[:whole]
             if sent:
                 chunks[0] = memoryview(chunks[0])[sent:]
-                break  # the socket is full
+                self._full = True
+                return total
+        self._chunks = None
         return total
 
     def _finish_sending(self) -> None:
@@ -353,8 +407,8 @@ class Stream:
         """Read what arrived before sending failed: the guest must get it."""
         network = self._context.network
         try:
-            while not self._ended and (budget := network.receive_budget(self._id)) > 0:
-                data = self._socket.recv(min(budget, _READ_SIZE))
+            while self._phase == _OPEN and (budget := network.receive_budget(self._id)) > 0:
+                data = self._socket.recv(budget, MSG_DONTWAIT)
                 if not data:
                     break
                 network.stream_received(self._id, data, now)
@@ -362,12 +416,9 @@ class Stream:
             pass  # the same error, or nothing to read
 
     def _fail(self, code: int, now: float, error: ExtendedError | None = None) -> None:
-        self.abandon()
-        self._finished(self._id)
+        self._finish()
         self._context.network.stream_failed(self._id, code, error, now)
 
-    def _watch(self, interest: int) -> None:
-        """Make the epoll set report these events from now on."""
-        if interest != self._interest:
-            self._interest = interest
-            self._context.poller.change(self._fd, interest)
+    def _finish(self) -> None:
+        self.abandon()
+        self._owner.forget(self._id)

@@ -28,7 +28,7 @@ from sansnet_core.orders import (
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.attempts import Attempts
 from sansnet_core.proto.tcp.handshake import ALL_OPTIONS
-from sansnet_core.proto.tcp.output import Output
+from sansnet_core.proto.tcp.output import QUIET, Output
 from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
@@ -58,8 +58,7 @@ class TcpFlow(Output):
         shared: the state that all connections share.
         socket: the host's socket.
         key: the handler's key of the connection.
-        guest: the guest's endpoint.
-        remote: the other end as the guest sees it.
+        guest, remote: the guest's endpoint, and the other end as the guest sees it.
         host: the other end of the host's socket.
         inbound: the connection comes from outside.
         undecided: it waits for a verdict, or for the addresses of a name.
@@ -226,11 +225,8 @@ class TcpFlow(Output):
         self._host = None if host == self.remote else host
         self.attempts, self.gate = attempts, gate
         self.permission.decide(target)
-        if attempts is None and gate is None and self.permission.settle():
-            settled = self.shared.settled
-            if settled is None or settled.target != self.permission.target:
-                settled = self.shared.settled = self.permission
-            self.permission = settled
+        if attempts is None and gate is None:
+            self.permission = self.shared.settle(self.permission)
         if states.UNDECIDED in self.lifecycle:
             self.fire(states.ALLOWED)
 
@@ -466,8 +462,6 @@ class TcpFlow(Output):
             shared.context.out.orders.append(ResumeStream(self.socket))
         self._arm()
 
-    # time
-
     def _arm(self) -> None:
         """Have `expire` called in time. It may be early, which costs less than moving a deadline for every packet.
 
@@ -481,6 +475,15 @@ class TcpFlow(Output):
     def expire(self) -> None:
         """A deadline of this connection has passed."""
         self.shared.expire(self)
+
+    def awake(self) -> TcpFlow:
+        """This connection, with its two halves."""
+        if self.resting is not None:
+            context = self.shared.context
+            self.wake(context.egress)
+            if (due := context.now + QUIET) < self.deadline:
+                context.timers.arm(self, due)
+        return self
 
 
 _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {

@@ -81,6 +81,8 @@ class Tcp:
         tcp = wire.parse(buf, ip, self.context.verify)
         key = ip.source + ip.destination + buf[ip.start : ip.start + 4]
         flow = self._flows.get(key)
+        if flow is not None:
+            flow.awake()
         if tcp.flags & (SYN | ACK | RST) == SYN:
             if flow is None or (not tcp.flags & FIN and self._superseded(flow, tcp)):
                 self.opening.syn_received(ip, tcp, key, buf)
@@ -151,14 +153,19 @@ class Tcp:
 
     # facts from the host's sockets; facts about closed sockets are ignored, since the driver may be late
 
+    def _find(self, socket: SocketId) -> TcpFlow | None:
+        """A connection with its two halves; None if there is none with this name."""
+        flow = self._sockets.get(socket)
+        return flow.awake() if flow is not None and flow.resting is not None else flow
+
     def stream_connected(self, socket: SocketId) -> None:
         """The host's connect succeeded."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.connected(flow, socket)
 
     def stream_received(self, socket: SocketId, data: bytes) -> None:
         """Bytes from the host."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             if flow.attempts is None:
                 flow.stream_received(data)
             else:
@@ -166,17 +173,17 @@ class Tcp:
 
     def stream_sent(self, socket: SocketId, count: int) -> None:
         """The host's socket took `count` bytes of the `SendStream` orders."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.sent(flow, count)
 
     def stream_ended(self, socket: SocketId) -> None:
         """The host sent FIN."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.ended(flow, socket)
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None) -> None:
         """The host's connect failed, or its connection is broken."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.failed(flow, socket, error if error and error.errno == errno else local_error(errno))
 
     def receive_budget(self, socket: SocketId) -> int:
@@ -186,7 +193,12 @@ class Tcp:
             return 0
         if flow.attempts is not None:
             return flow.attempts.budget(socket)
-        budget = flow.receive_budget()
+        if flow.resting is None:
+            budget = flow.receive_budget()
+        else:  # for this question alone; perhaps there is nothing to read
+            flow.wake(self.context.egress)
+            budget = flow.receive_budget()
+            flow.rest(self._shared.no_headers)
         if not budget:
             self._await_memory()
         return budget
@@ -203,11 +215,15 @@ class Tcp:
 
     # rules that have changed
 
+    def reconfigured(self) -> None:
+        """Follow the context's new configuration."""
+        self.opening.reconfigured()
+
     def judge_again(self) -> None:
         """Reset the connections that the present rules close."""
         for flow in list(self._flows.values()):
             if not self.opening.is_allowed(flow):
-                flow.close(Reason.REFUSED)
+                flow.awake().close(Reason.REFUSED)
 
     # mistakes of this program
 

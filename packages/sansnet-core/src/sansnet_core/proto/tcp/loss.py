@@ -28,7 +28,7 @@ class Loss:
     Attributes:
         recover: SND.NXT when the recovery began (RFC 6582); None outside of a recovery.
         sacked: the ranges that SACK reported (RFC 2018), in order; none of them touch.
-        retransmitted: what is before this sequence number was sent again in this recovery.
+        retransmitted: everything before this sequence number was sent again in this recovery.
         burst: segments to send again for the next acknowledgment.
         lost_all: everything in flight counts as lost; otherwise only data known to be missing.
         check_last: the last segment is to be sent again, to find out whether those before have arrived.
@@ -60,7 +60,7 @@ class Loss:
         return check
 
     def sent_again(self, end: int) -> None:
-        """What is before this sequence number was sent again."""
+        """Everything before this sequence number was sent again."""
         self.retransmitted = end
 
     def sack(self, blocks: Iterable[tuple[int, int]], una: int) -> bool:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.egress import FlowHeaders
+from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.keepalive import Keepalive
 from sansnet_core.proto.tcp.memory import Memory
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import Sender
+from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, add, sack_option
 
-__all__ = ["Output"]
+__all__ = ["QUIET", "Output"]
 
+QUIET: Final = 1.0
+"""Seconds without a segment of the guest after which a connection without anything to do rests."""
 MAX_FIELD: Final = 65535
 """Largest value of the window field."""
+
+
+_NO_SENDER: Final = Sender(0)
+_NO_RECEIVER: Final = Receiver(0, 0)
+"""In the place of the halves of a connection that rests."""
 
 
 class Output:
@@ -30,14 +38,15 @@ class Output:
         now: seconds.
 
     Attributes:
-        sender, receiver: the two halves.
+        sender, receiver: the two halves. A connection that rests must be woken before they are used.
         key, memory: the arguments.
+        resting: the state of the two halves while there is nothing to do; None while they exist.
         heard: time of the guest's last segment, in seconds.
         keepalive: the probes of the guest, and of it; None until there was one.
         terms: the result of the negotiation; before it, our offer.
     """
 
-    __slots__ = ("_headers", "heard", "keepalive", "key", "memory", "receiver", "sender", "terms")
+    __slots__ = ("_headers", "heard", "keepalive", "key", "memory", "receiver", "resting", "sender", "terms")
 
     receiver: Receiver
     terms: Terms
@@ -47,6 +56,7 @@ class Output:
         self._headers = headers
         self.sender = sender
         self.memory = memory
+        self.resting: bytes | None = None
         self.heard = now
         self.keepalive: Keepalive | None = None
 
@@ -59,6 +69,36 @@ class Output:
     def remote(self) -> Endpoint:
         """The other end as the guest sees it."""
         return _endpoint(self.key, 1)
+
+    # rest
+
+    def rest(self, no_headers: FlowHeaders) -> bool:
+        """Keep the two halves as a few bytes, if there is nothing to do.
+
+        Args:
+            no_headers: takes the place of the headers, which are made again.
+
+        Returns:
+            Whether the connection rests now.
+        """
+        sender, receiver = self.sender.rest(), self.receiver.rest()
+        if sender is None or receiver is None:
+            return False
+        self.resting = sender + receiver + (self._headers.mac or b"")
+        self.sender, self.receiver, self._headers = _NO_SENDER, _NO_RECEIVER, no_headers
+        return True
+
+    def wake(self, egress: Egress) -> None:
+        """Make the two halves again."""
+        state = self.resting
+        assert state is not None
+        self.resting = None
+        end = Sender.REST_SIZE + Receiver.REST_SIZE
+        self.sender = Sender(0)
+        self.sender.wake(state[: Sender.REST_SIZE], self.terms)
+        self.receiver = Receiver(0, self.terms.window)
+        self.receiver.wake(state[Sender.REST_SIZE : end])
+        self._headers = FlowHeaders(egress, self.remote, self.guest, TCP, state[end:])
 
     # keepalive
 

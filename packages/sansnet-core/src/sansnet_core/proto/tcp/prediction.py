@@ -24,7 +24,7 @@ from sansnet_core.proto.tcp import arrival
 from sansnet_core.proto.tcp.arrival import COPY_BELOW
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import CONNECTED, ESTABLISHED, OPEN
+from sansnet_core.proto.tcp.states import FLOWING
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, HALF, MASK, RST, SYN, TcpHeader
 from sansnet_core.wire.virtio_net import GSO_UDP_L4, HEADER_SIZE
@@ -39,7 +39,6 @@ _FRAGMENTED: Final = 0x3FFF
 """Bits of IPv4's field of flags and offset, none of which is set in a whole packet."""
 _FLAGS: Final = ACK | RST | SYN | FIN
 _NO_ACK: Final = ACK | RST | SYN
-_FLOWING: Final = (ESTABLISHED, CONNECTED, OPEN, OPEN)
 
 
 class Prediction:
@@ -110,7 +109,9 @@ class Prediction:
         data = begin + (offset >> 4 << 2) - 20
         if flow is None or not begin <= data <= end <= size:
             return False
-        if data == begin and flags & _FLAGS == ACK and flow.lifecycle == _FLOWING and flow.gate is None:
+        if flow.resting is not None:
+            flow.awake()
+        if data == begin and flags & _FLAGS == ACK and flow.lifecycle == FLOWING and flow.gate is None:
             if self.take(flow, frame, sequence, acknowledgment, field, begin, end):
                 return True
         elif flags & _NO_ACK == SYN:  # it may open another connection

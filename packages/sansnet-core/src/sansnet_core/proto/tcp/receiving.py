@@ -10,6 +10,7 @@ Data beyond a gap is kept, bounded in bytes by the window and in pieces by a lim
 from __future__ import annotations
 
 from math import inf
+from struct import Struct
 from typing import Final
 
 from sansnet_core.errors import UsageError
@@ -25,6 +26,10 @@ may be waiting for it (Nagle's algorithm)."""
 CHALLENGE_INTERVAL: Final = 0.5
 """Least seconds between two challenge ACKs for segments without data (RFC 5961, 7); Linux's tcp_invalid_ratelimit.
 Otherwise two stacks that find each other's acknowledgments unacceptable would answer each other for ever."""
+
+
+_REST: Final = Struct("!III")
+"""The state of a receiver with nothing to do: RCV.NXT, the window's edge, and the largest window."""
 
 
 class Receiver:
@@ -69,6 +74,24 @@ class Receiver:
         self.ack_now = False
         self.ack_due = inf
         self._challenged = -inf
+
+    REST_SIZE: Final = _REST.size
+
+    def rest(self) -> bytes | None:
+        """The whole state as `REST_SIZE` bytes, for `wake`; None if there is anything to send, deliver or wait for.
+
+        The time of the last challenge is not in it: before a connection rests, its interval is over.
+        """
+        if self.unsent or self.gap is not None or self.fin is not None or self.ack_now or self.ack_due != inf:
+            return None
+        if self.acknowledged != self.next:
+            return None
+        return _REST.pack(self.next, self.edge, self.largest_window)
+
+    def wake(self, state: bytes) -> None:
+        """Take the state that `rest` returned; this receiver is new."""
+        self.next, self.edge, self.largest_window = _REST.unpack(state)
+        self.acknowledged = self.next
 
     @property
     def queued(self) -> int:

@@ -41,6 +41,8 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
         return None
     flow = owner
     context = shared.context
+    with suppress(Exception):
+        flow.awake()
     guest, host, _, _ = flow.lifecycle
     names = table.names(flow) or [flow.socket]
     if guest is GONE:  # perhaps the effects of that are missing

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import inf
+from struct import Struct
 from typing import Final, NamedTuple
 
 from sansnet_core.orders import Buffer
@@ -32,6 +33,10 @@ RETRY_AFTER_RESET: Final = 0.002
 """Seconds from the reset of an earlier connection to our next SYN, so that the reset arrives first; as in Linux."""
 DUPLICATES: Final = 3
 """Duplicate acknowledgments that begin a fast retransmit (RFC 5681, 3.2)."""
+_REST: Final = Struct("!IIIIddd")
+"""The state of a sender with nothing to do: SND.UNA, windows, SND.WL1; RTO, SRTT and RTTVAR."""
+MAX_READ: Final = 256 * 1024
+"""Bytes to read from the host at once. Larger reads cost no less per byte, and leave the processor's cache."""
 _MIN_SACK_OPTION: Final = 12
 """Bytes of options with one SACK block: two for padding, two of kind and length, eight of the block."""
 
@@ -138,6 +143,25 @@ class Sender:
         if self.retries:
             self.rto = RTO_AFTER_SYN_LOSS
 
+    # rest
+
+    REST_SIZE: Final = _REST.size
+
+    def rest(self) -> bytes | None:
+        """The whole state as `REST_SIZE` bytes, for `wake`; None if there is anything to send or to wait for."""
+        if self.next != self.una or self.buffer.held or self.loss is not None or self.probing or self._srtt is None:
+            return None
+        if self.retransmit_at != inf or self.retries or self.duplicates or self._rtt_start is not None:
+            return None
+        times = (self.rto, self._srtt, self._rttvar)
+        return _REST.pack(self.una, self.window, self.largest_window, self.wl1, *times)
+
+    def wake(self, state: bytes, terms: Terms) -> None:
+        """Take the state that `rest` returned; this sender is new."""
+        self.una, self.window, self.largest_window, self.wl1, self.rto, self._srtt, self._rttvar = _REST.unpack(state)
+        self.next = self.una
+        self.terms = terms
+
     # new data
 
     @property
@@ -172,10 +196,11 @@ class Sender:
             frame_payload: payload bytes of a full frame; larger amounts are whole frames.
 
         Returns:
-            0, or at least one segment: even if the window is closed, one segment may be read for window probes.
+            0, or at least one segment: even if the window is closed, one segment may be read for window probes. More
+            than one frame's payload is a multiple of it, so that a read ends with a whole frame.
         """
         held = self.buffer.held
-        room = min(self._usable() - self.buffer.unsent, limit - held)
+        room = min(self._usable() - self.buffer.unsent, limit - held, MAX_READ)
         if room < self.terms.mss:
             return 0 if held else self.terms.mss
         return room - room % frame_payload if room > frame_payload else room

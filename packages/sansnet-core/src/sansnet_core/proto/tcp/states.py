@@ -30,6 +30,7 @@ __all__ = [
     "ERRNOS",
     "EVENT_TRIGGERED",
     "FIN_UNACKNOWLEDGED",
+    "FLOWING",
     "HANDSHAKE",
     "HOST_EXISTS",
     "INBOUND",
@@ -163,6 +164,8 @@ UNDECIDED_INITIAL: Final[Lifecycle] = (SYN_RECEIVED, UNDECIDED, OPEN, OPEN)
 UNDECIDED_INBOUND: Final[Lifecycle] = (UNDECIDED, CONNECTED, OPEN, OPEN)
 """The same two, while the driver is asked for a verdict."""
 
+FLOWING: Final[Lifecycle] = (ESTABLISHED, CONNECTED, OPEN, OPEN)
+"""A connection that is open in both directions."""
 HANDSHAKE: Final = frozenset((UNDECIDED, SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
 """States of `GUEST` before the handshakes with host and guest are complete."""
 HOST_EXISTS: Final = frozenset((CONNECTING, CONNECTED))
@@ -208,7 +211,7 @@ def transition(states: Lifecycle, event: str) -> tuple[Lifecycle, tuple[str, ...
 
 
 class Change(NamedTuple):
-    """What follows from an event beyond the next states.
+    """The consequences of an event beyond the next states.
 
     Attributes:
         effects: to run, in order.
@@ -225,7 +228,7 @@ class Change(NamedTuple):
 
 @cache
 def change(states: Lifecycle, event: str) -> tuple[Lifecycle, Change | None]:
-    """Apply an event, as `transition`; the next states, and what follows beyond them: None for nothing."""
+    """Apply an event, as `transition`; the next states, and the consequences beyond them, if there are any."""
     after, effects = transition(states, event)
     before, guest = states[0], after[0]
     errno = ERRNOS.get((before, event), 0) if guest is not before else 0

@@ -7,12 +7,15 @@ from typing import Final
 
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.states import ESTABLISHED, HANDSHAKE
+from sansnet_core.proto.tcp.output import QUIET
+from sansnet_core.proto.tcp.states import ESTABLISHED, FLOWING, HANDSHAKE
 
 __all__ = ["expire"]
 
 SYN_RETRIES: Final = 5
 """Retransmissions of our SYN or SYN-ACK, in a minute in all (tcp_synack_retries of Linux)."""
+RETRY: Final = 10.0
+"""Seconds until a quiet connection that has something to do is asked again whether it can rest."""
 DATA_RETRIES: Final = 10
 """Retransmissions of data. With RTOs from 0.2 s on, they take longer than the 100 s of RFC 9293, 3.8.3."""
 
@@ -20,6 +23,8 @@ DATA_RETRIES: Final = 10
 def expire(flow: TcpFlow) -> None:
     """A deadline of a connection has passed."""
     context = flow.shared.context
+    if flow.resting is not None:
+        flow.wake(context.egress)
     sender = flow.sender
     now = context.now
     if flow.ends_at <= now:
@@ -34,7 +39,19 @@ def expire(flow: TcpFlow) -> None:
             flow.fire(states.GUEST_LOST)
     if flow.lifecycle[0] is not states.GONE:
         due = min(sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
+        if flow.lifecycle == FLOWING:
+            due = min(due, _rest(flow, now))
         context.timers.arm(flow, due)
+
+
+def _rest(flow: TcpFlow, now: float) -> float:
+    """Let a connection rest if it is quiet and has nothing to do; when to try again, `math.inf` for never."""
+    quiet_at = flow.heard + QUIET
+    if now < quiet_at:
+        return quiet_at
+    if flow.dirty or flow.held or flow.gate is not None or not flow.rest(flow.shared.no_headers):
+        return now + RETRY
+    return inf
 
 
 def _keepalive_at(flow: TcpFlow) -> float:
