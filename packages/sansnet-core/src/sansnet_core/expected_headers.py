@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from sansnet_core.config import NetworkConfig
 from sansnet_core.guest_addresses import GuestAddresses
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 
 __all__ = ["ExpectedHeaders"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ExpectedHeaders:
     """The expected headers; an empty one equals none.
 

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from sansnet_core.addresses import UNSPECIFIED
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowClosed
 from sansnet_core.orders import Buffer, Endpoint, SocketId
 from sansnet_core.policy import ProxyConfig
@@ -22,6 +23,7 @@ BELOW_BASE: Final = 1199
 """Bytes of the largest datagram whose path does not matter: one less than a search for the path MTU begins with."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Mapping:
     """The host socket of one address and port of the guest; it is closed with its last flow.
 
@@ -87,6 +89,7 @@ class Mapping:
         return not self.flows
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ForwardedPort:
     """A host socket to which outsiders send; the driver opens and closes it.
 
@@ -119,6 +122,7 @@ class ForwardedPort:
         return False
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Served:
     """The program as the other end: one of its services, or one flow whose verdict was `Serve`.
 
@@ -145,6 +149,7 @@ class Served:
         return self.once
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Relayed:
     """The relay of a proxy, see `associate`.
 
@@ -191,6 +196,7 @@ End: TypeAlias = Mapping | ForwardedPort | Served | Relayed
 """The other end of a flow."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Flow:
     """The datagrams between one endpoint of the guest and one remote endpoint.
 

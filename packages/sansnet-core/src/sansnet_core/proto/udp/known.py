@@ -14,6 +14,7 @@ from struct import Struct
 from typing import Final
 
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.udp.flow import Flow
 from sansnet_core.wire.ip import UDP
@@ -29,6 +30,7 @@ _IPV6: Final = Struct("!IHxB36sHH")
 _DNS_PORT: Final = b"\0\x35"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class KnownFlows:
     """Takes the datagrams of known flows.
 

@@ -25,6 +25,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Endpoint
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.udp.flow import BELOW_BASE, Flow
@@ -66,6 +67,7 @@ class _Told(NamedTuple):
     until: float
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Observed:
     """A flow with large datagrams that were not counted for long yet.
 
@@ -83,6 +85,7 @@ class _Observed:
         self.size = size
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PathMtu:
     """What the guest knows about path MTUs, and which of its datagrams are sent in fragments.
 
