@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, ExtendedError, Limits, LinkConfig, Network, OpenDatagram
@@ -145,7 +145,6 @@ def play(twins: Twins, step: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("link", LINKS)
 @given(steps=st.lists(STEPS, min_size=1, max_size=12))
-@settings(deadline=None)
 def test_both_paths_agree(link: str, version: int, steps: list[tuple[Any, ...]]) -> None:
     twins = Twins(link, version)
     for step in steps:

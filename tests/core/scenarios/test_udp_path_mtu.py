@@ -61,7 +61,7 @@ class Path:
         self.bench.packets.clear()
 
     def told(self) -> list[tuple[str, int]]:
-        """What the messages to the guest quote, and the MTU in them."""
+        """The kind of packet that each message to the guest quotes, and its MTU."""
         packets, self.bench.packets = self.bench.packets, []
         return [read_mtu(packet) for packet in packets]
 

@@ -6,7 +6,7 @@ On the host, the kernel sends a large datagram of most programs in fragments. On
 (IP_PMTUDISC_DO, IP_PMTUDISC_PROBE) gets an error.
 
 So the first large datagram of a flow is *tried*: the driver sends it whole, and reports the MTU if that is too small.
-Then this datagram and later ones are sent in fragments, and the guest's kernel is told the MTU by a message that no
+Then this datagram and later ones are sent in fragments. A message with the MTU goes to the guest's kernel, which no
 socket of the guest notices (`IcmpErrors.tell_mtu`). From then on, that kernel does what the host's does: it sends
 fragments for most programs, and refuses the large datagrams of those with IP_PMTUDISC_DO. A packet that is too large
 even then comes from a program with IP_PMTUDISC_PROBE. It gets an ICMP error and is not sent.
@@ -15,8 +15,8 @@ Two kinds of datagram get the error at once, since their programs ask: those wit
 it, and those of a flow that has carried the size from which a search for the path MTU begins, up to the largest size
 that such a search tries (RFC 8899, 5.1.2; QUIC: RFC 9000, 14.3). A probe that arrived in fragments would mislead it.
 
-A guest that sends many large datagrams at once is not told: it would send a frame for each fragment, and a frame costs
-as much as a whole datagram. No search for a path MTU sends so many.
+A guest that sends many large datagrams at once gets no such message: it would send a frame for each fragment, and a
+frame costs as much as a whole datagram. A search for a path MTU sends fewer.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _LEAST_MTU: Final = 68
 _SEARCH_TTL: Final = 32
 """No system has such a small TTL by default. Those of a traceroute are smaller."""
 _OBSERVED: Final = 0.1
-"""Seconds after the first large datagram of a flow until the guest is told, or is found to send much."""
+"""Seconds after the first large datagram of a flow until the message, unless the guest has sent much by then."""
 _MUCH: Final = 256 * 1024
 """Bytes of large datagrams in that time."""
 _GRACE: Final = 1.0
-"""Seconds after the guest was told in which its earlier datagrams arrive."""
+"""Seconds after the message in which earlier datagrams of the guest may arrive."""
 _LIFETIME: Final = 300.0
-"""Seconds until it is told again: half of the time for which Linux keeps an MTU (net.ipv4.route.mtu_expires)."""
+"""Seconds until the next message: half of the time for which Linux keeps an MTU (net.ipv4.route.mtu_expires)."""
 _MAX_TOLD: Final = 4096
-"""Pairs of addresses that are remembered; then the oldest is forgotten, and told again if needed."""
+"""Pairs of addresses that are remembered. Beyond it, the oldest one is forgotten."""
 
 
 class _Told(NamedTuple):
@@ -87,7 +87,7 @@ class _Observed:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PathMtu:
-    """What the guest knows about path MTUs, and which of its datagrams are sent in fragments.
+    """Decides which datagrams are sent in fragments, and tells the guest the MTU of their paths.
 
     Args:
         context: of the network.
