@@ -215,14 +215,14 @@ class TcpFlow(Output):
 
     def open(
         self,
-        host: Endpoint,
+        host: Endpoint | None,
         target: Target | None,
         attempts: Attempts[TcpFlow] | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """The connection may open; `host` is the other end of the host's socket."""
+        """The connection may open; `host` is the other end of the host's socket, None for the remote one."""
         self.told = True
-        self._host = None if host == self.remote else host
+        self._host = None if host is None or host == self.remote else host
         self.attempts, self.gate = attempts, gate
         self.permission.decide(target)
         if attempts is None and gate is None:
