@@ -20,11 +20,11 @@ SERVER: Final = {4: bytes((203, 0, 113, 1)), 6: bytes.fromhex("20010db8000000010
 OWN: Final = {4: GUEST, 6: GUEST6}
 MACS: Final = [bytes.fromhex("020000000001"), bytes.fromhex("020000000002")]
 PORTS: Final = (7, 53, 443)
-LARGE: Final = {"mtu": 65520, "max_frame_size": 65549}
+PLAIN: Final = LinkConfig(mtu=65520, max_frame_size=65549)
 LINKS: Final = {
-    "plain": LinkConfig(**LARGE),
-    "verified": LinkConfig(verify_checksums=True, **LARGE),
-    "offloads": LinkConfig(vnet_header=True, checksum_offload=True, uso=True, **LARGE),
+    "plain": PLAIN,
+    "verified": replace(PLAIN, verify_checksums=True),
+    "offloads": replace(PLAIN, vnet_header=True, checksum_offload=True, uso=True),
 }
 
 
