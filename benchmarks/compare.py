@@ -1,30 +1,42 @@
 #!/usr/bin/env python3
-"""Run sansnet, pasta and slirp4netns in turns, and print medians, ranges and ratios.
+"""Run sansnet, pasta and slirp4netns in turns, and print medians, ratios and processor time.
 
-Needs root: it makes network namespaces. README.md in this folder explains the numbers.
+Needs root, since it makes network namespaces, gcc, and a Debian for x86-64. README.md in this folder explains the
+numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import signal
+import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NoReturn
 
 from cells import CELLS, Cell
 from laboratory import CellFailed, Laboratory
-from programs import PROGRAMS, Program
-from results import Results, describe_host, report, table, write_json
+from meter import adopt_orphans, busy_processors
+from programs import PROGRAMS, Program, sansnet
+from results import Results, describe_host, report
 
 __all__ = ["main"]
 
 REFERENCE: Final = "pasta-13"
 """Ratios are relative to this program."""
+
+DEFAULT: Final = ("pasta-12", "pasta-13", "slirp4netns-13", "sansnet")
+ONLY: Final = {"slirp4netns-13": ("tcp-up-*", "tcp-down-*")}
+"""Patterns of the cells in which a program takes part, unless it is asked for: there pasta may stall."""
+
+QUIET: Final = 1.0
+"""Seconds before each round in which the load of the machine is measured."""
 
 
 def main() -> int:
@@ -32,65 +44,108 @@ def main() -> int:
     if os.geteuid() != 0:
         print("compare.py makes network namespaces and needs root: run it with sudo.", file=sys.stderr)
         return 1
-    wanted = [program for program in PROGRAMS if program.name in options.programs]
     present = []
-    for program in wanted:
+    for program in options.programs:
         if reason := program.missing():
-            report(f"{reason}; its column stays empty")
+            report(f"{reason}; {program.name} is left out")
         else:
             present.append(program)
-    cells = [cell for cell in CELLS if cell.name in options.only]
     allow_descriptors()
+    adopt_orphans()
+    keep_bytecode(options.interpreters)
     signal.signal(signal.SIGTERM, terminate)
-
-    results: Results = {row.name: {program.name: [] for program in wanted} for cell in cells for row in cell.rows}
-    description = describe_host() | {program.name: program.version() for program in present}
-    with tempfile.TemporaryDirectory() as bytecode, Laboratory.build() as laboratory:
-        keep_bytecode(bytecode)
+    turns = [
+        (cell, [each for each in present if options.all_cells or takes_part(each, cell)]) for cell in options.cells
+    ]
+    taken = f"{options.rounds} of {options.seconds:g} s of traffic per cell"
+    results = Results(
+        kind="programs",
+        reference=REFERENCE,
+        host=describe_host({"rounds": taken}),
+        programs={program.name: program.version() for program in present},
+        rows=[row for cell in options.cells for row in cell.rows],
+    )
+    begin, quiet = time.monotonic(), []
+    with Laboratory.build() as laboratory:
         try:
             for number in range(options.rounds):
-                run_round(present, cells, laboratory, options.seconds, results, f"round {number + 1}/{options.rounds}")
+                quiet.append(f"{busy_processors(QUIET):.2f}")
+                results.host["processors that were busy before each round"] = ", ".join(quiet)
+                run_round(turns, laboratory, options.seconds, results, f"round {number + 1}/{options.rounds}")
+                results.host["duration"] = f"{time.monotonic() - begin:.0f} s"
                 if options.json:
-                    write_json(options.json, description, [row for cell in cells for row in cell.rows], results)
+                    results.save(options.json)
         except KeyboardInterrupt:
             report("interrupted; the table shows the rounds so far")
-    for name, text in description.items():
-        print(f"{name}: {text}")
-    print(f"rounds: {options.rounds}, seconds of traffic per cell: {options.seconds:g}\n")
-    rows = [row for cell in cells for row in cell.rows]
-    print(table([program.name for program in wanted], rows, results, REFERENCE))
+    print("\n".join(results.description()), end="\n\n")
+    print(results.table())
+    for failure in results.failures:
+        print(f"failed: {failure}")
     return 0
 
 
+def takes_part(program: Program, cell: Cell) -> bool:
+    return any(fnmatchcase(cell.name, pattern) for pattern in ONLY.get(program.name, ("*",)))
+
+
 def run_round(
-    programs: Sequence[Program],
-    cells: Sequence[Cell],
+    turns: Sequence[tuple[Cell, Sequence[Program]]],
     laboratory: Laboratory,
     seconds: float,
     results: Results,
     title: str,
 ) -> None:
     """Each cell once with each program in turn, so that all programs run under the same conditions."""
-    for cell in cells:
+    for cell, programs in turns:
         for program in programs:
             report(f"{title}: {cell.name} {program.name}")
             try:
-                for name, value in cell.measure(program, laboratory, seconds):
-                    results[name][program.name].append(value)
-            except CellFailed as failure:
-                report(f"  {failure}")
+                with at_most(seconds + cell.limit):
+                    for sample in cell.measure(program, laboratory, seconds):
+                        results.add(program.name, sample)
+            except (CellFailed, OSError, ValueError, subprocess.SubprocessError) as failure:
+                results.fail(f"{cell.name} of {program.name} in {title}: {failure}")
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Give up after these seconds.
+
+    Raises:
+        CellFailed: they have passed.
+    """
+
+    def give_up(number: int, frame: object) -> NoReturn:
+        raise CellFailed(f"took more than {seconds:.0f} s")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def allow_descriptors() -> None:
-    """Raise the soft limit to the hard one, for all programs: 10,000 connections need it."""
+    """Raise the soft limit to the hard one, for all programs: thousands of connections need it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def keep_bytecode(directory: str) -> None:
-    """Let Python programs use compiled modules, as an installation does, regardless of this environment."""
+def keep_bytecode(interpreters: Sequence[str]) -> None:
+    """Compile the packages of these interpreters, as an installation does: a confined process cannot."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = directory
+    os.environ.pop("PYTHONPYCACHEPREFIX", None)
+    for interpreter in interpreters:
+        subprocess.run([interpreter, "-c", COMPILE], check=False)
+
+
+COMPILE: Final = """
+import compileall, os, sansnet_cli, sansnet_core, sansnet_trio, sysconfig
+places = [os.path.dirname(each.__file__) for each in (sansnet_core, sansnet_trio, sansnet_cli)]
+for place in [*places, sysconfig.get_path("purelib")]:
+    compileall.compile_dir(place, quiet=2)
+"""
 
 
 def terminate(number: int, frame: object) -> NoReturn:
@@ -99,22 +154,42 @@ def terminate(number: int, frame: object) -> NoReturn:
 
 
 def parse_arguments() -> argparse.Namespace:
-    programs = [program.name for program in PROGRAMS]
-    cells = [cell.name for cell in CELLS]
+    known = {program.name: program for program in PROGRAMS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of counted traffic per cell; default: 2")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of counted traffic per cell; default: 0.6")
     parser.add_argument(
-        "--only", metavar="CELL", action="append", choices=cells, help=f"repeatable; one of: {', '.join(cells)}"
+        "--only", metavar="PATTERN", nargs="+", default=["*"], help="cells, such as 'tcp-rr-*' or '*-64'"
     )
+    parser.add_argument("--list", action="store_true", help="print the names of the cells, and end")
+    parser.add_argument("--programs", metavar="NAME", nargs="+", choices=known, help=f"of: {', '.join(known)}")
     parser.add_argument(
-        "--programs", metavar="NAME", nargs="+", default=programs, choices=programs, help=f"of: {', '.join(programs)}"
+        "--sansnet",
+        metavar="NAME=PYTHON",
+        action="append",
+        default=[],
+        help="another column: a sansnet that is installed for this interpreter, or its command line",
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE, for publish.py")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds and --seconds must be more than 0")
-    options.only = options.only or cells
+    options.cells = [cell for cell in CELLS if any(fnmatchcase(cell.name, pattern) for pattern in options.only)]
+    if not options.cells:
+        parser.error(f"no cell is called {' or '.join(options.only)}; --list prints the names")
+    if options.list:
+        print("\n".join(cell.name for cell in options.cells))
+        sys.exit()
+    options.all_cells = options.programs is not None
+    options.programs = [known[name] for name in options.programs or DEFAULT]
+    options.interpreters = [sys.executable]
+    for each in options.sansnet:
+        name, _, words = each.partition("=")
+        if not name or not words or name in known:
+            parser.error(f"--sansnet {each}: expected NAME=PYTHON with a new name")
+        options.programs.append(sansnet(name, words))
+        if " " not in words:
+            options.interpreters.append(words)
     return options
 
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Measures the pure core: no kernel, no driver, frames from memory.
 
-`core.py` prints the cost of each case; `core.py --profile CASE` prints the profile of one. Every case makes all calls
-that a driver would make, except deadlines: facts go in, orders and frames come out.
+`core.py` prints the time of each case. `core.py --count` prints calls and instructions, which repeat, and how they
+differ from those that `core.py --keep` kept. `core.py --profile CASE` prints the profile of one. Every case makes all
+calls that a driver would make, except deadlines: facts go in, orders and frames come out. The data is random, but
+always the same.
 """
 
 from __future__ import annotations
@@ -13,8 +15,11 @@ import pstats
 import sys
 import time
 from collections.abc import Callable, Iterable
+from random import Random
 from struct import pack, unpack_from
 from typing import Final
+
+import counts
 
 from sansnet_core import Endpoint, Ipv4Config, LinkConfig, Network, NetworkConfig, OpenDatagram, OpenStream, SendStream
 from sansnet_core.orders import Frame, Order, SocketId
@@ -42,6 +47,11 @@ OFFLOADS: Final = LinkConfig(
 
 Work = Callable[[], int]
 """Does a case's work once, and returns the number of units done."""
+
+
+def random_bytes(size: int) -> bytes:
+    """The same each time. Sums of zeros would cost half as much."""
+    return Random(size).randbytes(size)
 
 
 class Guest:
@@ -73,7 +83,7 @@ class Guest:
         return self.frame(TCP, tcp.emit(GUEST, SERVER, *fields))
 
     def datagram(self, port: int, size: int) -> bytes:
-        return self.frame(UDP, udp.emit(GUEST, SERVER, port, 9, bytes(size)))
+        return self.frame(UDP, udp.emit(GUEST, SERVER, port, 9, random_bytes(size)))
 
     def feed(self, frames: Iterable[bytes]) -> list[Order]:
         self.now += 1e-4
@@ -111,7 +121,7 @@ def confirm(guest: Guest, orders: Iterable[Order]) -> None:
 def tcp_up(link: LinkConfig, size: int) -> Work:
     guest = Guest(link)
     _, expected = guest.connect(50000)
-    data = bytes(size)
+    data = random_bytes(size)
     starts = range(1, 1 + size * BATCH * BATCHES, size)
     work = batches([guest.segment(50000, tcp.ACK, start & 0xFFFFFFFF, expected, data) for start in starts])
     # The first batch has one segment: until it is acknowledged, the window is that of the SYN-ACK, which is not scaled
@@ -131,7 +141,7 @@ def tcp_down(link: LinkConfig, size: int) -> Work:
     """The guest acknowledges each chunk at once."""
     guest = Guest(link)
     socket, expected = guest.connect(50000)
-    data = bytes(size)
+    data = random_bytes(size)
     ends = range(expected + size, expected + size * BATCHES + 1, size)
     acknowledgments = [guest.segment(50000, tcp.ACK, 1, end & 0xFFFFFFFF) for end in ends]
 
@@ -203,7 +213,7 @@ def udp_down(link: LinkConfig, size: int, run_length: int) -> Work:
     order = guest.feed([guest.datagram(50000, size)])[0]
     assert isinstance(order, OpenDatagram)
     socket = order.socket
-    data = bytes(size * run_length)
+    data = random_bytes(size * run_length)
     segment_size = size if run_length > 1 else 0
     source = Endpoint(SERVER, 9)
 
@@ -218,7 +228,7 @@ def udp_down(link: LinkConfig, size: int, run_length: int) -> Work:
 
 
 def checksum_of(size: int) -> Work:
-    data = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
+    data = random_bytes(size)
 
     def run() -> int:
         for _ in range(BATCH):
@@ -300,6 +310,8 @@ def measure(prepare: Callable[[], Work]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", metavar="CASE", choices=CASES, help=f"one of: {', '.join(CASES)}")
+    parser.add_argument("--count", action="store_true", help="calls and instructions instead of time")
+    parser.add_argument("--keep", action="store_true", help="the same, and keep them")
     options = parser.parse_args()
     if options.profile:
         work = CASES[options.profile][1]()
@@ -307,6 +319,9 @@ def main() -> int:
         units = profile.runcall(work)
         print(f"{units} {CASES[options.profile][0]}s")
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+        return 0
+    if options.count or options.keep:
+        counts.compare({name: prepare for name, (_, prepare) in CASES.items()}, keep=options.keep)
         return 0
     for name, (unit, prepare) in CASES.items():
         print(f"{name:20} {measure(prepare) * 1e6:9.2f} us per {unit}", flush=True)

@@ -14,14 +14,28 @@ from __future__ import annotations
 import contextlib
 import select
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
-__all__ = ["HOST", "SERVER", "CellFailed", "Laboratory", "Namespace", "Process", "descendants", "find_cat", "wait_for"]
+__all__ = [
+    "HOST",
+    "PORT",
+    "SERVER",
+    "CellFailed",
+    "Laboratory",
+    "Namespace",
+    "Process",
+    "Traffic",
+    "build_traffic",
+    "descendants",
+    "find_cat",
+    "wait_for",
+]
 
 SERVER: Final = "203.0.113.1"
 """The servers' address: neither the host's nor its gateway's, which the programs may treat in a special way."""
@@ -30,7 +44,10 @@ HOST: Final = "198.51.100.2"
 
 _T = TypeVar("_T")
 
-PEER: Final = Path(__file__).with_name("peer.py")
+PORT: Final = 5001
+"""The servers' port."""
+
+SOURCES: Final = Path(__file__).with_name("traffic")
 
 
 class CellFailed(Exception):
@@ -130,31 +147,37 @@ class Namespace:
         script = f"echo '{value}' > /proc/sys/{name}"
         subprocess.run(self.command(["sh", "-c", script]), check=True)
 
-    @contextlib.contextmanager
-    def peer(self, end: str, traffic: str, seconds: float, size: int, address: str = SERVER) -> Iterator[Process]:
-        """One end of the traffic, running in this namespace; a server already listens when this returns."""
-        dying = ["setpriv", "--pdeathsig", "KILL"]  # else a server would wait forever after the benchmark was killed
-        arguments = [*dying, sys.executable, "-I", "-S", str(PEER), end, traffic, address, str(seconds), str(size)]
-        process = Process(self.command(arguments))
-        try:
-            if end == "server":
-                process.read_line(10)
-            yield process
-        finally:
-            process.end()
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The task of both ends of a measurement (see `traffic/main.c`).
+
+    Attributes:
+        kind: such as `tcp-up`.
+        seconds: of traffic that is counted.
+        size: of a datagram, in bytes.
+        count: number of connections.
+    """
+
+    kind: str
+    seconds: float = 0
+    size: int = 1
+    count: int = 1
 
 
 class Laboratory:
-    """The host and upstream namespaces, joined by a veth pair."""
+    """The host and upstream namespaces, joined by a veth pair, and the ends of the traffic."""
 
-    def __init__(self, host: Namespace, upstream: Namespace) -> None:
+    def __init__(self, host: Namespace, upstream: Namespace, tool: Path) -> None:
         self.host = host
         self.upstream = upstream
+        self._tool = tool
 
     @classmethod
     @contextlib.contextmanager
     def build(cls) -> Iterator[Laboratory]:
         with contextlib.ExitStack() as stack:
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
             spaces = []
             for _ in range(2):
                 holder = Process(["unshare", "--net", "cat"])
@@ -170,8 +193,34 @@ class Laboratory:
                 space.ip("link set eth0 up")
             host.ip("route add default via 198.51.100.1")
             # Thousands of short connections to one port, round after round, must not run out of host ports.
-            host.set("net/ipv4/ip_local_port_range", "1024 65535")
-            yield cls(host, upstream)
+            host.set("net/ipv4/ip_local_port_range", "10000 65535")
+            upstream.set("net/ipv4/ip_local_port_range", "10000 65535")
+            yield cls(host, upstream, build_traffic(Path(directory)))
+
+    @contextlib.contextmanager
+    def end(self, where: Namespace, role: str, traffic: Traffic, address: str = SERVER) -> Iterator[Process]:
+        """One end of the traffic, which is to `serve` or to `connect`; a server already listens when this returns."""
+        dying = ["setpriv", "--pdeathsig", "KILL"]  # else a server would wait for long after the benchmark was killed
+        words = [role, traffic.kind, address, PORT, traffic.seconds, traffic.size, traffic.count]
+        process = Process(where.command([*dying, str(self._tool), *map(str, words)]))
+        try:
+            if role == "serve":
+                process.read_line(10)
+            yield process
+        finally:
+            process.end()
+
+
+def build_traffic(directory: Path) -> Path:
+    """Compile the ends of the traffic.
+
+    Raises:
+        FileNotFoundError: there is no gcc.
+    """
+    tool = directory / "traffic"
+    options = ["-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-static"]
+    subprocess.run(["gcc", *options, "-o", tool, *sorted(SOURCES.glob("*.c"))], check=True)
+    return tool
 
 
 def name_of(pid: int) -> str:
@@ -186,8 +235,8 @@ def descendants(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for each in found:
-        for task in Path(f"/proc/{each}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for task in Path(f"/proc/{each}/task").glob("*/children"):
                 found += [int(child) for child in task.read_text().split()]
     return found
 

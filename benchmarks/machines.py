@@ -15,25 +15,27 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from laboratory import CellFailed
+from laboratory import CellFailed, build_traffic, descendants
+from meter import Meter
+from programs import first_line, sansnet_command
 from references import RELEASES
-from results import Results, Row, describe_host, report, table, write_json
+from results import Results, Row, Sample, describe_host, report
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the imports below
 
-from tests.lab import SERVER4, Lab, laboratory, usage
+from tests.lab import SERVER4, Lab, laboratory
 from tests.lab.initramfs import linux
-from tests.lab.machines import INTERFACE, serving
+from tests.lab.machines import INTERFACE
 from tests.lab.namespaces import eventually, running
 from tests.lab.qemu import NEW, OLD, STREAM, VHOST_USER, Qemu, find_qemu
 from tests.lab.virtual_machines import Kind, Stable, VirtualMachine
 
-HERE: Final = Path(__file__).parent
 PORT: Final = "5001"
 MEMORY: Final = 512
 """Memory of a machine, in MiB. Linux derives the bounds of a connection's buffers from it."""
@@ -41,9 +43,8 @@ MEMORY: Final = 512
 REFERENCE: Final = "passt stream"
 """Ratios are relative to this column."""
 
-PASST_PORTS: Final = ("-t", "none", "-u", "none")
-HOW: Final = ("listen", "connect")
-"""The server upstream listens; the machine connects."""
+PASST_OPTIONS: Final = ("--foreground", "--runas", "0:0", "--no-map-gw", "-t", "none", "-u", "none")
+LINKS: Final = (STREAM, VHOST_USER)
 
 
 @dataclass(frozen=True)
@@ -58,61 +59,53 @@ class Cell:
         return f"{self.direction}-{self.mtu}"
 
     @property
-    def rows(self) -> tuple[Row, Row]:
+    def row(self) -> Row:
         """Throughput, and processor time per byte."""
-        return Row(self.name, "Mbit/s", 1e6), Row(f"{self.name} cpu", "s/GB", 1e-9, more_is_better=False)
+        return Row(self.name, "Mbit/s", 1e6, cpu_unit="s/GB", cpu_scale=1e-9)
 
 
 CELLS: Final = tuple(Cell(direction, mtu) for mtu in (1500, 65520) for direction in ("up", "down"))
 
 
-class Program(Protocol):
+@dataclass(frozen=True)
+class Program:
     """One way to give a machine a network.
 
     Attributes:
         name: of the column.
+        version: of the program.
+        command: the beginning of its command line.
         link: kind of link to the machine.
     """
 
     name: str
+    version: str
+    command: tuple[str, ...]
     link: str
 
-    def serving(self, lab: Lab, kind: Kind, mtu: int) -> contextlib.AbstractContextManager[tuple[int, Path]]:
-        """A running program that listens on the host: its process id, and the path of its socket."""
-
-
-class Sansnet:
-    """`sansnet serve`."""
-
-    def __init__(self, link: str) -> None:
-        self.name = f"sansnet {link}"
-        self.link = link
-
     @contextlib.contextmanager
     def serving(self, lab: Lab, kind: Kind, mtu: int) -> Iterator[tuple[int, Path]]:
-        with serving(lab, *kind.serve_options, "--mtu", str(mtu)) as server:
-            yield server.process.pid, server.path
-
-
-class Passt:
-    """A version of `passt`."""
-
-    def __init__(self, command: list[str], link: str) -> None:
-        self.name = f"passt {link}"
-        self.link = link
-        self._command = command
-
-    @contextlib.contextmanager
-    def serving(self, lab: Lab, kind: Kind, mtu: int) -> Iterator[tuple[int, Path]]:
-        options = ["--foreground", "--runas", "0:0", "--no-map-gw", *PASST_PORTS, "--mtu", str(mtu)]
-        path = lab.directory / "passt.socket"
+        """The running program, which listens on the host: its process id, and the path of its socket."""
+        path = lab.directory / "benchmark.socket"
         path.unlink(missing_ok=True)
-        command = [*self._command, *options, *kind.serve_options, "--socket", str(path)]
+        command = [*self.command, "--mtu", str(mtu), *kind.serve_options, "--socket", str(path)]
         silence = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with running(lab.host.command(*command), **silence) as process:
             if not eventually(path.exists):
                 raise CellFailed(f"{shlex.join(command)} does not listen")
             yield process.pid, path
+
+
+def programs(builds: dict[str, str]) -> list[Program]:
+    """All columns: passt and builds of sansnet, over both kinds of links."""
+    passt = RELEASES[13]
+    command, version = (*passt.command("passt"), *PASST_OPTIONS), passt.version("passt")
+    found = [Program(f"passt {link}", version, command, link) for link in LINKS]
+    for name, words in builds.items():
+        first = sansnet_command(words)
+        version = first_line([*first, "--version"])
+        found += [Program(f"{name} {link}", version, (*first, "serve"), link) for link in LINKS]
+    return found
 
 
 @dataclass(frozen=True)
@@ -133,34 +126,33 @@ class Bench:
     tool: Path
     seconds: float
 
-    def measure(self, program: Program, cell: Cell) -> tuple[float, float]:
-        """Bits per second, and processor seconds per byte of the network's process.
+    def measure(self, program: Program, cell: Cell) -> Sample:
+        """Bits per second, and processor seconds per byte of the network's processes.
 
         Raises:
             CellFailed: the measurement failed.
         """
         kind = Kind(self.qemu, program.link)
-        ends = ("receive", "send") if cell.direction == "up" else ("send", "receive")
-        near, far = (f"{end} {how} {SERVER4} {PORT} {self.seconds}" for end, how in zip(ends, HOW, strict=True))
+        words = f"tcp-{cell.direction} {SERVER4} {PORT} {self.seconds} 1 1"
+        serve = [str(self.tool), "serve", *words.split()]
         with (
             program.serving(self.lab, kind, cell.mtu) as (pid, path),
             self.stable.machine(kind, path) as machine,
-            running(self.lab.upstream.command(str(self.tool), *near.split()), stdout=subprocess.PIPE) as server,
+            running(self.lab.upstream.command(*serve), stdout=subprocess.PIPE) as server,
         ):
             assert server.stdout is not None
             server.stdout.readline()  # the server listens
             machine.load_driver()
             machine.configure(ipv6=False)
             check_mtu(machine, cell.mtu)
-            before = usage.processor_time(pid)
-            output = machine.shell(f"traffic {far}", check=False).stdout
-            used = usage.processor_time(pid) - before
-            rate, count = (
-                float(word) for word in (server.stdout.readline() if cell.direction == "up" else output).split()
-            )
-            if not rate:
+            meter = Meter(lambda: descendants(pid))
+            output = machine.shell(f"traffic connect {words}", check=False).stdout
+            used = meter.seconds()
+            lines = server.stdout.read() if cell.direction == "up" else output
+            counted, taken, count = map(float, lines.split()[-3:])
+            if not counted:
                 raise CellFailed("nothing arrived")
-            return rate, used / count
+            return Sample(cell.name, counted * 8 / taken, used / count)
 
 
 def check_mtu(machine: VirtualMachine, mtu: int) -> None:
@@ -177,45 +169,43 @@ def check_mtu(machine: VirtualMachine, mtu: int) -> None:
 def main() -> int:
     options = parse_arguments()
     qemu = find_qemu(options.qemu)
-    compiler = shutil.which("gcc")
-    if os.geteuid() != 0 or qemu is None or compiler is None:
+    if os.geteuid() != 0 or qemu is None or not shutil.which("gcc"):
         report(f"this needs root, gcc, and a Debian for x86-64 that has QEMU {options.qemu}")
         return 1
-    release = RELEASES[13]
-    passt = release.command("passt")
-    programs: list[Program] = [Sansnet(STREAM), Passt(passt, STREAM), Sansnet(VHOST_USER), Passt(passt, VHOST_USER)]
+    columns = programs({"sansnet": sys.executable} | dict(options.sansnet))
     cells = [cell for cell in CELLS if cell.name in options.only]
-    rows = [row for cell in cells for row in cell.rows]
-    results: Results = {row.name: {program.name: [] for program in programs} for row in rows}
-    description = describe_host() | {"QEMU": ".".join(map(str, qemu.version)), "passt": release.version("passt")}
+    version = {"QEMU": ".".join(map(str, qemu.version))}
+    results = Results(
+        kind="machines",
+        reference=REFERENCE,
+        host=describe_host(version | {"rounds": f"{options.rounds} of {options.seconds:g} s of traffic per cell"}),
+        programs={program.name: program.version for program in columns},
+        rows=[cell.row for cell in cells],
+    )
+    begin = time.monotonic()
     with tempfile.TemporaryDirectory() as directory, laboratory() as lab:
-        tool = Path(directory) / "traffic"
-        subprocess.run([compiler, "-O2", "-static", "-o", tool, HERE / "traffic.c"], check=True)
+        tool = build_traffic(Path(directory))
         stable = Stable(lab, linux({"traffic": tool.read_bytes()}, name="benchmark"), memory=MEMORY)
         bench = Bench(lab, stable, qemu, tool, options.seconds)
         for number in range(options.rounds):
-            run_round(bench, programs, cells, results, f"round {number + 1}/{options.rounds}")
+            run_round(bench, columns, cells, results, f"round {number + 1}/{options.rounds}")
+            results.host["duration"] = f"{time.monotonic() - begin:.0f} s"
             if options.json:
-                write_json(options.json, description, rows, results)
-    for name, text in description.items():
-        print(f"{name}: {text}")
-    print(f"rounds: {options.rounds}, seconds of traffic per cell: {options.seconds:g}\n")
-    print(table([program.name for program in programs], rows, results, REFERENCE))
+                results.save(options.json)
+    print("\n".join(results.description()), end="\n\n")
+    print(results.table())
     return 0
 
 
-def run_round(bench: Bench, programs: list[Program], cells: list[Cell], results: Results, title: str) -> None:
+def run_round(bench: Bench, columns: list[Program], cells: list[Cell], results: Results, title: str) -> None:
     """Each cell once with each program in turn, so that all programs run under the same conditions."""
     for cell in cells:
-        for program in programs:
+        for program in columns:
             report(f"{title}: {cell.name} {program.name}")
             try:
-                values = bench.measure(program, cell)
-            except (AssertionError, CellFailed) as failure:
-                report(f"  {failure}")
-                continue
-            for row, value in zip(cell.rows, values, strict=True):
-                results[row.name][program.name].append(value)
+                results.add(program.name, bench.measure(program, cell))
+            except (AssertionError, CellFailed, OSError, ValueError, subprocess.SubprocessError) as failure:
+                results.fail(f"{cell.name} of {program.name} in {title}: {failure}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -227,7 +217,15 @@ def parse_arguments() -> argparse.Namespace:
         "--only", metavar="CELL", nargs="+", default=names, choices=names, help=f"of: {', '.join(names)}"
     )
     parser.add_argument("--qemu", choices=[OLD, NEW], default=NEW, help=f"version; default: {NEW}")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE")
+    parser.add_argument(
+        "--sansnet",
+        metavar="NAME=PYTHON",
+        type=lambda text: tuple(text.split("=", 1)),
+        action="append",
+        default=[],
+        help="more columns, as of compare.py",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE, for publish.py")
     options = parser.parse_args()
     if options.rounds < 1 or options.seconds <= 0:
         parser.error("--rounds and --seconds must be more than 0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from laboratory import CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
-from peer import PORT
+from laboratory import PORT, CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
 from references import RELEASES, Release
 
-__all__ = ["PROGRAMS", "Guest", "Installed", "Program", "Wrapper", "run_to_end"]
+__all__ = [
+    "PROGRAMS",
+    "Guest",
+    "Installed",
+    "Program",
+    "Wrapper",
+    "first_line",
+    "run_to_end",
+    "sansnet",
+    "sansnet_command",
+]
 
 START_LIMIT: Final = 15.0
 """Seconds that a program may take until its guest runs."""
@@ -34,12 +44,11 @@ class Guest:
         self.namespace = namespace
         self.program = program
 
-    def resident_bytes(self) -> int:
-        """Resident memory of all processes of the program, without the guest's. There must be a program."""
-        assert self.program is not None
-        pids = [pid for pid in descendants(self.program) if pid != self.namespace.pid]
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-        return pages * os.sysconf("SC_PAGE_SIZE")
+    def processes(self) -> list[int]:
+        """Those of the program, without the guest's."""
+        if self.program is None:
+            return []
+        return [pid for pid in descendants(self.program) if pid != self.namespace.pid]
 
 
 class Program(Protocol):
@@ -284,23 +293,34 @@ AS_ROOT: Final = ["--runas", "0:0"]
 PASTA_OPTIONS: Final = ["--foreground", *AS_ROOT, "--config-net", "--no-map-gw", "-T", "none", "-U", "none"]
 FORWARDED_PORTS: Final = ["-t", str(PORT), "-u", str(PORT)]
 
+
+def sansnet_command(words: str) -> list[str]:
+    """The beginning of a command line of a build of sansnet.
+
+    Args:
+        words: a Python interpreter that it is installed for, or that beginning itself.
+    """
+    first, *others = shlex.split(words)
+    script = Path(first).with_name("sansnet")
+    is_interpreter = not others and Path(first).name.startswith("python") and script.exists()
+    return [str(script)] if is_interpreter else [first, *others]
+
+
+def sansnet(name: str, words: str) -> Program:
+    """A column for a build of sansnet (see `sansnet_command`)."""
+    options = ["run", "--mtu", "{mtu}"]
+    return Wrapper(name, Installed(*sansnet_command(words)), options, compatible=["pasta"])
+
+
+def _pasta(release: Release) -> Program:
+    source, options = Packaged(release, "pasta"), [*PASTA_OPTIONS, "--mtu", "{mtu}"]
+    closed = ["-t", "none", "-u", "none"]
+    return Wrapper(f"pasta-{release.number}", source, options, closed=closed, compatible=AS_ROOT)
+
+
 PROGRAMS: Final[tuple[Program, ...]] = (
     Direct(),
-    *(
-        Wrapper(
-            f"pasta-{release.number}",
-            Packaged(release, "pasta"),
-            [*PASTA_OPTIONS, "--mtu", "{mtu}"],
-            closed=["-t", "none", "-u", "none"],
-            compatible=AS_ROOT,
-        )
-        for release in RELEASES.values()
-    ),
+    *(_pasta(release) for release in RELEASES.values()),
     *(Slirp4netns(f"slirp4netns-{release.number}", Packaged(release, "slirp4netns")) for release in RELEASES.values()),
-    Wrapper(
-        "sansnet",
-        Installed(str(Path(sys.executable).with_name("sansnet"))),
-        ["run", "--mtu", "{mtu}"],
-        compatible=["pasta"],
-    ),
+    sansnet("sansnet", sys.executable),
 )

@@ -12,7 +12,6 @@ rounds.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
 import gc
 import math
@@ -21,15 +20,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any, Final
 
 import cells
 import core
 from laboratory import Laboratory
-from programs import Guest, Installed, Wrapper
+from programs import Installed, Wrapper
 
 from sansnet_core import Network
 from sansnet_core.recording import RecordedNetwork
@@ -65,14 +63,12 @@ GUEST_CELLS: Final = (
     "tcp-down-1500",
     "tcp-up-65520",
     "tcp-down-65520",
-    "tcp-rr",
-    "tcp-crr",
+    "tcp-rr-1",
+    "tcp-crr-1",
     "udp-up-1400",
     "udp-down-1400",
 )
 """The cells of `compare.py` with `--guests`."""
-LOADING: Final = 1.0
-"""Seconds that the command may take to load all its modules."""
 START: Final = "import sys; sys.argv[0] = 'sansnet'; from sansnet_cli.main import main; main()"
 PLAIN: Final = (
     "import sansnet_core.recording as recording; from sansnet_core import Network; recording.RecordedNetwork = "
@@ -168,37 +164,10 @@ def measure(name: str, kinds: Kinds, rounds: int) -> dict[str, float]:
     return {**{kind: statistics.median(found) for kind, found in ratios.items()}, "bytes": size}
 
 
-class Command(Wrapper):
-    """`sansnet run`, by a line of Python.
-
-    Args:
-        name: the name of the column.
-        before: Python that comes before the start.
-        options: more options.
-    """
-
-    def __init__(self, name: str, before: str, options: Sequence[str]) -> None:
-        source = Installed(sys.executable, "-c", f"{before}; {START}")
-        super().__init__(name, source, ["run", "--mtu", "{mtu}", *options])
-
-        self.processor_time = 0.0
-        """Seconds of processor time of the last guest's sansnet, from its start on, without that of the start."""
-
-    @contextlib.contextmanager
-    def guest(self, laboratory: Laboratory, mtu: int, *, forwards: bool = False) -> Iterator[Guest]:
-        """See `Program.guest`."""
-        with super().guest(laboratory, mtu, forwards=forwards) as guest:
-            assert guest.program is not None
-            time.sleep(LOADING)
-            begin = processor_time(guest.program)
-            yield guest
-            self.processor_time = processor_time(guest.program) - begin
-
-
-def processor_time(pid: int) -> float:
-    """Seconds of processor time of a process (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def command(name: str, before: str, options: Sequence[str]) -> Wrapper:
+    """`sansnet run` with some options, by a line of Python; `before` is Python that comes before the start."""
+    source = Installed(sys.executable, "-c", f"{before}; {START}")
+    return Wrapper(name, source, ["run", "--mtu", "{mtu}", *options])
 
 
 def measure_guests(rounds: int, seconds: float) -> None:
@@ -206,9 +175,9 @@ def measure_guests(rounds: int, seconds: float) -> None:
     print(f"{'cell':18} {'ring':>7} {'file':>7}")
     with tempfile.TemporaryDirectory() as directory, Laboratory.build() as laboratory:
         programs = [
-            Command("plain", PLAIN, []),
-            Command("ring", "pass", []),
-            Command("file", "pass", ["--record", os.path.join(directory, "recording")]),
+            command("plain", PLAIN, []),
+            command("ring", "pass", []),
+            command("file", "pass", ["--record", os.path.join(directory, "recording")]),
         ]
         for cell in cells.CELLS:
             if cell.name not in GUEST_CELLS:
@@ -217,8 +186,8 @@ def measure_guests(rounds: int, seconds: float) -> None:
             for _ in range(rounds):
                 costs = {}
                 for program in programs:
-                    [(_, rate)] = cell.measure(program, laboratory, seconds)
-                    costs[program.name] = program.processor_time / rate if rate else math.inf
+                    [sample] = cell.measure(program, laboratory, seconds)
+                    costs[program.name] = sample.cpu or math.inf
                 for name, values in ratios.items():
                     values.append(costs[name] / costs["plain"])
             medians = {name: statistics.median(values) for name, values in ratios.items()}

@@ -13,6 +13,7 @@ from typing import Final
 import hypothesis
 import pytest
 
+from sansnet_core import COMPILED
 from tests.lab import debian, kernel_headers
 
 # How long an example takes depends on what else the machine does, so no property has a limit but its test's.
@@ -63,6 +64,14 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, action)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of interpreted code if the core is compiled: it does not look up what they replace."""
+    left_out = [item for item in items if COMPILED and item.get_closest_marker("interpreted")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,7 @@ from tests.lab.checkouts import BASE_PYTHON, PROGRAMS, ROOT, copied_checkout, ru
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SAID: Final = f"sansnet {sansnet_cli.__version__}\n"
+SAID: Final = f"sansnet {sansnet_cli.__version__} (pure Python)\n"
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_uv_installs_the_tool(checkout: Path, tmp_path: Path) -> None:
     changed = checkout / "packages/sansnet-core/src/sansnet_core/_version.py"
     changed.write_text(changed.read_text().replace(sansnet_cli.__version__, "7.8.9"))
     install()
-    assert run(tmp_path, commands / "sansnet", "--version") == "sansnet 7.8.9\n"
+    assert run(tmp_path, commands / "sansnet", "--version") == "sansnet 7.8.9 (pure Python)\n"
 
 
 @pytest.mark.parametrize("backend", ["pip", "uv"])

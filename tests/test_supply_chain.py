@@ -116,7 +116,10 @@ def test_the_lock_installs_the_command(release: Path, tmp_path: Path, installer:
     assert re.search(r"(?i)hash", done.stderr)
     changed.write_bytes(changed.read_bytes()[:-1])
     run_outside(tmp_path, *words)
-    assert run_outside(tmp_path, environment / "bin/sansnet", "--version").stdout == f"sansnet {__version__}\n"
+    assert (
+        run_outside(tmp_path, environment / "bin/sansnet", "--version").stdout
+        == f"sansnet {__version__} (pure Python)\n"
+    )
     run_outside(tmp_path, environment / "bin/sansnet", "run", "--help")
     run_outside(tmp_path, *pip, "check")
     assert installed() - seed == set(locked(requirements.read_text()))

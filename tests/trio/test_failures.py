@@ -67,6 +67,7 @@ async def answered(stream: trio.abc.Stream, data: bytes) -> bool:
     return got == data
 
 
+@pytest.mark.interpreted
 def test_one_flow_is_lost_and_the_others_go_on(broken: None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def work(guest: SimulatedGuest) -> None:
         streams = [await guest.open_tcp_stream(SERVER, 80) for _ in range(20)]
@@ -93,6 +94,7 @@ def test_one_flow_is_lost_and_the_others_go_on(broken: None, tmp_path: Path, cap
     assert next(step.raised for step in steps if step.raised).startswith("ZeroDivisionError: injected")
 
 
+@pytest.mark.interpreted
 def test_without_the_mistake_the_replay_differs(
     broken: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_mistake_outside_of_flows_loses_a_packet(
     assert caplog.records[0].getMessage().startswith("a mistake in sansnet lost a packet (ZeroDivisionError in ")
 
 
+@pytest.mark.interpreted
 def test_many_mistakes_end_the_network_with_one_sentence(broken: None, caplog: pytest.LogCaptureFixture) -> None:
     async def work(guest: SimulatedGuest) -> None:
         for _ in range(100):

@@ -583,6 +583,7 @@ def test_flows_end_when_they_are_silent() -> None:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.interpreted
 def test_a_new_flow_replaces_the_one_with_the_longest_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_udp, "_MAX_FLOWS", 2)
     with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench:

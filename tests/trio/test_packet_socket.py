@@ -32,6 +32,7 @@ def udp() -> Iterator[socket.socket]:
         yield made
 
 
+@pytest.mark.interpreted
 def test_options_that_are_set_already_cost_no_system_call(udp: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
     for name in ("set_ttl", "set_tos", "set_fragment"):

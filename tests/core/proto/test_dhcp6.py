@@ -230,6 +230,7 @@ def test_without_ipv6_there_is_no_server() -> None:
     assert answer(request(dhcp6.SOLICIT, *ANY, wants()), configuration) is None
 
 
+@pytest.mark.interpreted
 def test_no_more_associations_are_read_than_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     parse_association = dhcp6.parse_association

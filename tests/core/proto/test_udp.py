@@ -482,6 +482,7 @@ def test_a_failure_is_counted_and_ends_nothing() -> None:
     assert [type(order) for order in bench.orders()] == [SendDatagram]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("remote", [REMOTE4, REMOTE6], ids=format)
 def test_failures_that_are_not_told_cost_no_quoting(remote: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(config(limits=Limits(icmp_error_burst=2, icmp_error_rate=1)))

@@ -88,6 +88,7 @@ def check(session: Session, place: str) -> None:
     assert replay.run() > 0
 
 
+@pytest.mark.interpreted
 def test_the_time_of_a_mistake_is_told_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake that every replay makes again."""
     right = TcpFlow.stream_received

@@ -189,6 +189,7 @@ def without_cause(order: object) -> object:
     return CloseSocket(order.socket) if isinstance(order, CloseSocket) else order
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("gone", [True, False])
 @pytest.mark.parametrize("part", ["_headers", "sender", "receiver"])
 def test_a_connection_whose_parts_are_broken_is_given_up_too(part: str, gone: bool) -> None:
@@ -280,6 +281,7 @@ def test_other_connections_go_on() -> None:
     assert first.reset
 
 
+@pytest.mark.interpreted
 def test_connections_behind_one_whose_output_fails_have_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     right = TcpFlow.flush
 

@@ -76,6 +76,19 @@ def test_large_frames_are_sent_where_the_link_takes_them(name: str, family: int,
         assert pair.guest.max_frame_size <= 1514
 
 
+@pytest.mark.parametrize("mtu", [1500, 9000, 65520])
+def test_a_full_read_from_the_host_fills_whole_frames(mtu: int) -> None:
+    link = LinkConfig(mtu=mtu, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True)
+    pair = Pair(make_config(link))
+    _, stream = pair.established(GuestTcpOptions(mss=mtu - 40, window=4 << 20, scale=8))
+    budget = pair.network.receive_budget(stream.socket)
+    pair.network.stream_received(stream.socket, bytes(budget), pair.now)
+    sizes = [len(read_frame(frame, vnet=True).payload) for frame in pair.network.take_frames()]
+
+    assert 192 << 10 < budget <= 256 << 10
+    assert len(set(sizes)) == 1
+
+
 def test_a_large_frame_is_cut_into_segments_of_the_guests_size() -> None:
     pair = Pair(make_config(_LINKS["segmentation"]))
     connection, stream = pair.established(GuestTcpOptions(mss=1000, window=1 << 20))

@@ -12,9 +12,9 @@ import gc
 import os
 import sys
 
-from sansnet_cli import __version__
-from sansnet_cli.compat import program_named, version
+from sansnet_cli.compat import program_named, version_of
 from sansnet_cli.process.isolation import isolate
+from sansnet_cli.version import version
 
 TYPE_CHECKING = False  # as in `typing`, which is not loaded
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def _answer(arguments: Sequence[str]) -> str | None:
         case ["-h" | "--help" | "help", *_]:
             return _HELP
         case ["--version" | "version", *_]:
-            return f"sansnet {__version__}\n"
+            return f"{version()}\n"
         case ["pasta" | "passt" | "pesto" as program, "--version", *_]:
-            return version(program)
+            return version_of(program)
         case _:
             return None

@@ -20,6 +20,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `testing`, `testing.packets`: a kit for tests: a guest, a host and cables in virtual time; frames, built and read.
 - `testing.operations`, `testing.operations.steps`: all that can be done to a network, as data; a model that checks it.
 - `testing.strategies`: configurations, frames and cables for property-based tests; needs Hypothesis.
+- `variant`: whether the core is compiled.
 - `vhost`: the network card of a virtual machine, by vhost-user.
 - `wire`: packet formats, one module each.
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         records,
         summary,
         testing,
+        variant,
         vhost,
         wire,
     )
@@ -113,8 +115,10 @@ if TYPE_CHECKING:
         Verdict,
     )
     from sansnet_core.statistics import NetworkStatistics
+    from sansnet_core.variant import COMPILED
 
 __all__ = [
+    "COMPILED",
     "Action",
     "Allow",
     "AnyAddress",
@@ -190,6 +194,7 @@ __all__ = [
     "records",
     "summary",
     "testing",
+    "variant",
     "vhost",
     "wire",
 ]
@@ -248,6 +253,7 @@ _HOMES = {
     "statistics": ("NetworkStatistics",),
     "summary": (),
     "testing": (),
+    "variant": ("COMPILED",),
     "vhost": (),
     "wire": (),
 }

@@ -25,6 +25,7 @@ from sansnet_core.addresses import LOOPBACK, Endpoint, is_link_local, is_loopbac
 from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import Reason
 from sansnet_core.guest_addresses import GuestAddresses
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.policy import NameMode
 from sansnet_core.prefixes import PrefixTable
 from sansnet_core.wire import dns
@@ -36,6 +37,7 @@ _V4_IN_V6: Final = (bytes(12), bytes(10) + b"\xff\xff")
 """IPv4-compatible (with :: and ::1 among them) and IPv4-mapped addresses (RFC 4291, 2.5.5)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AddressMap:
     """The rules of one network, from its configuration alone.
 
@@ -78,7 +80,7 @@ class AddressMap:
             del self._hosts[alias]
         self._aliases = {host: alias for alias, host in self._hosts.items()}
         self._guests = frozenset(own.values())
-        self.own = _own_addresses(config) - self._hosts.keys()
+        self.own = _own_addresses(config).difference(self._hosts)
         self._gateways: dict[int, bytes | None] = {}
         """Size of address -> gateway, for the families that are switched on."""
         if config.ipv4:

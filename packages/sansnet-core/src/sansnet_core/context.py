@@ -16,6 +16,7 @@ from sansnet_core.egress import Egress
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
 from sansnet_core.guest_addresses import GuestAddresses
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowRefused, NameAsked, Notice
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.outbox import Outbox
@@ -28,6 +29,7 @@ from sansnet_core.token_bucket import TokenBucket
 __all__ = ["Context", "make_evaluator", "rules_differ"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Context:
     """One per `Network`, handed to each of its modules.
 

@@ -15,6 +15,7 @@ from sansnet_core.config import LinkConfig
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import UsageError
 from sansnet_core.guest_addresses import GuestAddresses
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.outbox import Outbox
 from sansnet_core.wire import ipv4, ipv6
@@ -55,6 +56,7 @@ _COPY_BELOW: Final = 4096
 """Bytes. Shorter payloads are copied behind their headers: `write` of one buffer is cheaper than `writev` of two."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Egress:
     """Builds frames to the guest and puts them into the outbox.
 
@@ -194,6 +196,7 @@ class Egress:
                 self.frame(ETHERTYPE_IPV6, head + part, mac)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FlowHeaders:
     """Sends the packets of one flow to the guest.
 

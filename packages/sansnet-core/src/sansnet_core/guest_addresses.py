@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from sansnet_core.addresses import is_link_local
 from sansnet_core.config import NetworkConfig
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.stations import Stations
 from sansnet_core.wire.ethernet import BROADCAST
 
 __all__ = ["GuestAddresses"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class GuestAddresses:
     """Addresses of one guest, as configured and as its packets show them.
 

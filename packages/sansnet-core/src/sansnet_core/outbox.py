@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from errno import ECONNABORTED
 
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import Notice
 from sansnet_core.orders import CloseSocket, Frame, Order, SocketId
 
 __all__ = ["Outbox"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Outbox:
     """Frames for the guest, orders for the driver and notices for the operator, each oldest first."""
 

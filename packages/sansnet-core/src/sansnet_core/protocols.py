@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Protocols"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Protocols:
     """The modules that `Network` talks to.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sansnet_core.addresses import Prefix
 from sansnet_core.errors import UsageError
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import SocketId
 from sansnet_core.prefixes import PrefixTable
 
@@ -29,6 +30,7 @@ class ProgramService(NamedTuple):
     port: int | None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ServiceTable:
     """All services of one network."""
 

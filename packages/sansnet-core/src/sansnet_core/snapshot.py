@@ -19,7 +19,7 @@ from enum import Enum
 from functools import partial
 from importlib import import_module
 from struct import Struct
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType
 from typing import Any, Final, SupportsIndex, cast
 
 from sansnet_core.errors import SansnetError
@@ -41,6 +41,8 @@ _PACKAGE: Final = "sansnet_core."
 _NOT_STATE: Final = ("sansnet_core.testing", "sansnet_core.recording", __name__)
 _FUNCTIONS: Final = ("sansnet_core.addresses", "sansnet_core.proto", "sansnet_core.proxy")
 """Modules and packages whose functions are found, too."""
+_FUNCTION: Final = (FunctionType, BuiltinFunctionType)
+"""Types of functions: interpreted and compiled ones."""
 _SIZE: Final = Struct("<Q")
 _MAX_WEIGHT: Final = 1 << 17
 """Most parts of a tuple, with those of the tuples in it. A hash takes as long; a few bytes could nest 2**60 of them."""
@@ -246,7 +248,7 @@ class _StrangersUnpickler(pickle._Unpickler):
         if not module.startswith(_PACKAGE) or _is_within(module, _NOT_STATE):
             raise ValueError(f"no network has a {module}.{name}"[:200])
         value = vars(import_module(module)).get(name)
-        if isinstance(value, FunctionType) and _is_within(module, _FUNCTIONS) and value.__module__ == module:
+        if isinstance(value, _FUNCTION) and _is_within(module, _FUNCTIONS) and value.__module__ == module:
             return value
         if not isinstance(value, type) or value.__module__ != module:
             raise ValueError(f"no network has a {module}.{name}"[:200])
@@ -283,7 +285,11 @@ def _is_within(module: str, places: Iterable[str]) -> bool:
 def _method(owner: object, name: str) -> Callable[..., object]:
     """A method of an object of the core, or of a container; takes the place of `getattr`."""
     cls = type(owner)
-    of_core = cls.__module__.startswith(_PACKAGE) and isinstance(getattr(cls, name, None), FunctionType)
+    found = getattr(cls, name, None)
+    if isinstance(found, MethodDescriptorType):  # a compiled method
+        of_core = found.__objclass__.__module__.startswith(_PACKAGE) and not name.startswith("__")
+    else:
+        of_core = cls.__module__.startswith(_PACKAGE) and isinstance(found, FunctionType)
     if not of_core and not (cls in _WITH_METHODS and name in _METHODS):
         raise ValueError(f"no network has a method {name!r:.100}")
     return cast("Callable[..., object]", getattr(owner, name))

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["Stations"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Stations:
     """The Ethernet address of each IP address that the guest has used.
 

@@ -14,6 +14,8 @@ from collections import OrderedDict
 from math import inf
 from typing import Protocol
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["Timed", "Timers"]
 
 
@@ -28,6 +30,7 @@ class Timed(Protocol):
         """Called once the deadline has passed, and is `inf` again. Arm another one if needed."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Timers:
     """Deadlines of all owners of one network, in seconds of the driver's clock."""
 

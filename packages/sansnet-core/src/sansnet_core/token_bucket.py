@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["TokenBucket"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TokenBucket:
     """Allows `rate` events per second on average, and `burst` at once.
 

@@ -36,6 +36,7 @@ from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, expect_link, want
+from sansnet_trio.linux.allocator import keep_freed_memory
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.syscalls import interface_index
 from sansnet_trio.shortage import MemoryShortage
@@ -189,6 +190,7 @@ class Driver(Uncopyable):
         if self._started:
             raise UsageError("a driver runs once")
         self._started = True
+        keep_freed_memory()
         with ExitStack() as stack:
             stack.callback(self._shortage.close)
             stack.callback(self._events.close)
@@ -430,6 +432,8 @@ class Driver(Uncopyable):
             self._pending += frames
         elif frames:
             self._write(frames)
+            if not self._pending and self.cables is None:
+                return  # nothing has changed that the driver waits for
         self._update_link(now)
 
     def _write(self, frames: Sequence[Frame]) -> None:

@@ -11,7 +11,7 @@ import os
 
 from sansnet_cli import __version__
 
-__all__ = ["PROGRAMS", "program_named", "version"]
+__all__ = ["PROGRAMS", "program_named", "version_of"]
 
 PROGRAMS = ("pasta", "passt")
 """The programs that serve a guest; `pesto` is a client of their control socket."""
@@ -23,6 +23,8 @@ def program_named(path: str) -> str | None:
     return next((program for program in (*PROGRAMS, "pesto") if program in name), None)
 
 
-def version(program: str) -> str:
+def version_of(program: str) -> str:
     """The output of `--version`."""
-    return f"{program} {__version__} (sansnet)\nLicense: MIT OR Apache-2.0.\n"
+    from sansnet_core.variant import VARIANT
+
+    return f"{program} {__version__} (sansnet, {VARIANT})\nLicense: MIT OR Apache-2.0.\n"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from sansnet_cli.compat import version
+from sansnet_cli.compat import version_of
 from sansnet_cli.compat.command_line import BadOption
 from sansnet_cli.compat.options import usage
 from sansnet_cli.compat.parsed_options import Information, Misuse, ParsedOptions
@@ -52,7 +52,7 @@ def _inform(program: str, name: str) -> int:
         case "help":
             text = usage(program)
         case "version":
-            text = version(program)
+            text = version_of(program)
         case _:
             text = f"{_CAPABILITIES}\n"
     put(text)

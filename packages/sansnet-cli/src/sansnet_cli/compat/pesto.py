@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from sansnet_cli.compat import version
+from sansnet_cli.compat import version_of
 from sansnet_cli.compat.command_line import BadOption, CommandLine
 from sansnet_cli.compat.options import Option, described
 from sansnet_cli.compat.parsed_options import Information, Misuse
@@ -69,7 +69,7 @@ def main(words: Sequence[str]) -> int:
             put("\n".join(_shown(path)) + "\n")
         return 0
     except Information as request:
-        put(_usage() if str(request) == "help" else version("pesto"))
+        put(_usage() if str(request) == "help" else version_of("pesto"))
         return 0
     except BadOption as bad:
         return _complain(f"pesto: {bad}\n{_usage()}")

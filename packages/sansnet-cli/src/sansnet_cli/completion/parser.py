@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from sansnet_cli import __version__
 from sansnet_cli.options.parser import Parser, with_examples
+from sansnet_cli.version import version
 
 __all__ = ["SHELLS", "parse", "parser"]
 
@@ -34,9 +34,7 @@ def parser() -> argparse.ArgumentParser:
         add_help=False,
     )
     made.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
-    made.add_argument(
-        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
-    )
+    made.add_argument("--version", action="version", version=version(), help="print the version and exit")
     made.add_argument("-h", "--help", action="help", help="print this and exit")
     return made
 

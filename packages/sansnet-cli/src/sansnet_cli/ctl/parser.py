@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sansnet_cli import __version__
 from sansnet_cli.ctl.policy import PolicyText
 from sansnet_cli.options.impairment import DIRECTIONS, add_impairment_options, changed, perfect
 from sansnet_cli.options.parser import Parser, with_examples
 from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.version import version
 from sansnet_core.fields import Part, instance
 from sansnet_core.records import Record, field
 
@@ -140,9 +140,7 @@ def parser() -> argparse.ArgumentParser:
         help="list at most NUMBER flows or rules; default: 1000",
     )
     made.add_argument("--json", action="store_true", help="print the answer as JSON")
-    made.add_argument(
-        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
-    )
+    made.add_argument("--version", action="version", version=version(), help="print the version and exit")
     made.add_argument("-h", "--help", action="help", help="print this and exit")
     return made
 

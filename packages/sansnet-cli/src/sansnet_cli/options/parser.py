@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeAlias
 
-from sansnet_cli import __version__
 from sansnet_cli.options import values
 from sansnet_cli.options.impairment import add_impairment_options, impairment_options
 from sansnet_cli.options.limits import add_limit_options, limit_options
@@ -17,6 +16,7 @@ from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.sandbox import add_sandbox_options, sandbox_options
 from sansnet_cli.options.values import typed
 from sansnet_cli.output.stdout import put
+from sansnet_cli.version import version
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
 from sansnet_core.config import IPV4_MIN_MTU, IPV6_MIN_MTU, MAX_ADDRESSES, UdpFiltering
@@ -299,9 +299,7 @@ def _add_other_options(made: argparse.ArgumentParser) -> None:
         help="print the configuration and the forwarded ports, and counters at the end",
     )
     add_sandbox_options(other)
-    other.add_argument(
-        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
-    )
+    other.add_argument("--version", action="version", version=version(), help="print the version and exit")
     other.add_argument("-h", "--help", action="help", help="print this and exit")
 
 

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from sansnet_cli import __version__
 from sansnet_cli.options.parser import Parser, with_examples
 from sansnet_cli.options.policy import add_rule_options
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.values import address, typed
+from sansnet_cli.version import version
 from sansnet_core import fields
 from sansnet_core.fields import Addresses, several
 from sansnet_core.records import Record, field
@@ -88,9 +88,7 @@ def parser() -> argparse.ArgumentParser:
         "--question", metavar="TYPE", help="HOST is a name that is asked for, with records of TYPE, such as A or TXT"
     )
     add_rule_options(made.add_argument_group("rules for explain and show, as for `sansnet run`"))
-    made.add_argument(
-        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
-    )
+    made.add_argument("--version", action="version", version=version(), help="print the version and exit")
     made.add_argument("-h", "--help", action="help", help="print this and exit")
     return made
 

@@ -7,11 +7,11 @@ import math
 import re
 from collections.abc import Sequence
 
-from sansnet_cli import __version__
 from sansnet_cli.options import values
 from sansnet_cli.options.parser import Parser, with_examples
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.options.values import typed
+from sansnet_cli.version import version
 from sansnet_core.records import Record
 
 __all__ = ["ReplayOptions", "parse", "parser"]
@@ -84,9 +84,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start a Python prompt at the end, with `replay`, its `network`, and `step()` for further inputs",
     )
-    made.add_argument(
-        "--version", action="version", version=f"sansnet {__version__}", help="print the version and exit"
-    )
+    made.add_argument("--version", action="version", version=version(), help="print the version and exit")
     made.add_argument("-h", "--help", action="help", help="print this and exit")
     return made
 

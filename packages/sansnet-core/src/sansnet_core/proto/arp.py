@@ -14,6 +14,7 @@ from typing import Final
 
 from sansnet_core import addresses
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import arp
 from sansnet_core.wire.arp import ArpPacket
@@ -43,6 +44,7 @@ def answer(
     return ArpPacket(arp.REPLY, mac, target, request.sender_mac, sender)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Arp:
     """Answers the guest's ARP requests. At most one frame per frame received."""
 

@@ -24,6 +24,7 @@ from sansnet_core import addresses
 from sansnet_core.config import Ipv4Config, NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import LeaseGiven
 from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.wire import dhcp4, dns_names, udp
@@ -210,6 +211,7 @@ _ROUTINE: Final = (dhcp4.DISCOVER, dhcp4.REQUEST, dhcp4.RELEASE, dhcp4.INFORM)
 """Messages that may get no reply without being drops: RELEASE, REQUEST to another server; all if there is no server."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Dhcp4:
     """Connects the server to the network. At most one frame and one notice per frame received."""
 

@@ -25,6 +25,7 @@ from sansnet_core import addresses
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import LeaseGiven
 from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.wire import dhcp6, dns_names, udp
@@ -204,6 +205,7 @@ def _network_options(request: Message, config: NetworkConfig, room: int) -> list
     return [option for option in found if option[1]]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Dhcp6:
     """Connects the server to the network. At most one frame and one notice per frame received."""
 

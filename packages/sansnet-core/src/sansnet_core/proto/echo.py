@@ -26,6 +26,7 @@ from sansnet_core import checks
 from sansnet_core.addresses import is_link_local, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowReport
 from sansnet_core.orders import (
     ORIGIN_ICMP,
@@ -66,6 +67,7 @@ class _Request(NamedTuple):
     may_fragment: bool
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Flow:
     """The requests of one ping program and their replies; the endpoints' port is the identifier."""
 
@@ -109,6 +111,7 @@ class _Flow:
         self.errno = 0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Echo:
     """The translator of ICMP and ICMPv6 echo."""
 

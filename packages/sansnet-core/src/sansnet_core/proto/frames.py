@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import ethernet, virtio_net
 
@@ -19,6 +20,7 @@ _FAMILIES: Final = frozenset({ethernet.ETHERTYPE_ARP, ethernet.ETHERTYPE_IPV4, e
 _NEVER_FORWARDED: Final = b"\x01\x80\xc2\x00\x00"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Frames:
     """Receives frames.
 

@@ -7,6 +7,7 @@ from typing import Final, Protocol, TypeAlias
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import icmp4, icmp6, quoted
 from sansnet_core.wire.icmp4 import IcmpHeader
@@ -27,6 +28,7 @@ class Unreachable(Protocol):
     def __call__(self, packet: Quoted, *, port: bool) -> bool: ...
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Icmp:
     """Receives ICMP and ICMPv6 messages.
 

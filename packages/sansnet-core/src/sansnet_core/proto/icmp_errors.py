@@ -40,6 +40,7 @@ from sansnet_core.addresses import is_multicast, is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.egress import TTL
 from sansnet_core.errors import HeaderProblem, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, Endpoint, ExtendedError
 from sansnet_core.token_bucket import TokenBucket
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
@@ -196,6 +197,7 @@ def _with_info(icmp: IcmpError, version: int, info: int) -> IcmpError:
     return icmp
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class IcmpErrors:
     """Reports failures of the guest's packets to the guest.
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.reassembly import ETHERNET, Reassembly
@@ -19,6 +20,7 @@ _UNSPECIFIED: Final = bytes(4)
 _DHCP_SERVER_PORT: Final = b"\0\x43"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ipv4:
     """Checks packets, reassembles fragments and calls the protocols' handlers.
 

@@ -8,6 +8,7 @@ from typing import Final
 from sansnet_core.addresses import is_multicast
 from sansnet_core.context import Context
 from sansnet_core.errors import HeaderProblem, Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.reassembly import ETHERNET, Reassembly
@@ -23,6 +24,7 @@ _PAYLOAD_LENGTH: Final = 4
 """Offset of the payload length in the header."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ipv6:
     """Checks packets, reassembles fragments and calls the protocols' handlers.
 

@@ -16,6 +16,7 @@ from typing import Final
 from sansnet_core.addresses import is_unspecified
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import NameAsked
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import dns, dns_names, udp
@@ -27,6 +28,7 @@ _SIZES: Final = {dns.A: 4, dns.AAAA: 16}
 """Type of record -> bytes of its address."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Names:
     """Answers queries for the names in `NetworkConfig.hosts`.
 

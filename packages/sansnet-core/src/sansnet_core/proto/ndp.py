@@ -17,6 +17,7 @@ from typing import Final
 from sansnet_core import addresses
 from sansnet_core.config import IPV6_MIN_MTU, NetworkConfig
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.wire import icmp6, ndp
 from sansnet_core.wire.icmp6 import IcmpHeader
@@ -76,6 +77,7 @@ def withdraw(old: NetworkConfig, new: NetworkConfig) -> RouterAdvertisement | No
     return None if stays and not (gone.prefix or gone.servers or gone.search) else gone
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ndp:
     """Answers solicitations and advertises the router. At most one frame per frame received."""
 

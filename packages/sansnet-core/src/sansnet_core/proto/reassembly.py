@@ -15,6 +15,7 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Endpoint
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.wire.ip import IpHeader
@@ -27,6 +28,7 @@ _CONGESTION_EXPERIENCED: Final = 3
 """Value of the two ECN bits of the TOS (RFC 3168, 5)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Datagram:
     """One datagram in reassembly."""
 
@@ -71,6 +73,7 @@ class _Datagram:
         return None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Reassembly:
     """The datagrams in reassembly of one IP family.
 

@@ -7,9 +7,8 @@ flow that has waited too long is refused, and a question to the program is withd
 
 A refused flow is remembered for a time, so that each further packet gets the same answer without another question or
 notice. The time runs from the refusal: packets do not prolong it, so that a guest that repeats its packets for ever is
-judged again. It ends at once if the destination stands for other names.
-
-The guest's flows and those of outsiders have separate limits, so that outsiders cannot use up the guest's.
+judged again. It ends at once if the destination stands for other names. The guest's flows and those of outsiders
+have separate limits, so that outsiders cannot use up the guest's.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from typing import Final, Generic, NamedTuple, TypeAlias, TypeVar
 from sansnet_core import checks
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import CloseSocket, DecideFlow, Endpoint, SocketId
 from sansnet_core.policy import Action, Allow, Drop, ProxyConfig, Refuse, Serve, Verdict
@@ -37,7 +37,6 @@ MAX_PACKETS: Final = 8
 
 MAX_BYTES: Final = 65536
 """Bytes of one flow that wait: at least one packet of any size."""
-
 MAX_TOTAL: Final = 16 << 20
 """Bytes of all flows of one kind that wait. Beyond it, flows are decided, but their packets are lost."""
 
@@ -48,8 +47,7 @@ UNREACHABLE: Final = frozenset((EADDRNOTAVAIL, EAFNOSUPPORT, EHOSTDOWN, EHOSTUNR
 """Failures of one of a host's addresses, after which the next one is tried."""
 
 UNRESOLVED_TIME: Final = 1.0
-"""Seconds for which it is remembered that a name had no address. The resolver remembers it as well, and knows how long
-that is valid."""
+"""Seconds for which it is remembered that a name had no address. The resolver knows how long that is valid."""
 
 P = TypeVar("P")
 
@@ -99,6 +97,7 @@ class Admission(NamedTuple):
     proxy: ProxyConfig | None = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Question(Generic[P]):
     """A flow that waits.
 
@@ -147,6 +146,7 @@ Outcome: TypeAlias = Admission | Question[P] | Refusal | None
 """The result for a new flow: it may open, waits, or is refused. None means that too many wait already."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Undecided(Generic[P]):
     """The new flows of one protocol; `P` is a packet that waits.
 

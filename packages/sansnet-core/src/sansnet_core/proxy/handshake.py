@@ -5,6 +5,8 @@ from __future__ import annotations
 from errno import EPROTO
 from typing import NamedTuple
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["Destination", "Handshake"]
 
 
@@ -20,6 +22,7 @@ class Destination(NamedTuple):
     port: int
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Handshake:
     """A dialogue with a proxy. The caller connects to the proxy, sends the bytes of `start`, and passes on its answers.
 

@@ -7,6 +7,7 @@ from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPROTO, ETIMEDOUT
 from typing import Final
 
 from sansnet_core.addresses import format
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.proxy.handshake import Destination, Handshake
 
 __all__ = ["HttpConnect"]
@@ -30,6 +31,7 @@ _ERRNOS: Final = {
 """Status codes of failure (RFC 9110, 15). Proxies use those from 500 on for connects that fail."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HttpConnect(Handshake):
     """The dialogue for one connection.
 

@@ -15,6 +15,7 @@ from errno import (
 from typing import Final
 
 from sansnet_core.addresses import UNSPECIFIED, Endpoint, is_unspecified
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proxy.handshake import Destination, Handshake
 
@@ -70,6 +71,7 @@ def associate_request(size: int) -> bytes:
     return bytes([_VERSION, _ASSOCIATE, 0]) + _packed(Destination(UNSPECIFIED[size], 0))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Socks5(Handshake):
     """The dialogue for one request.
 

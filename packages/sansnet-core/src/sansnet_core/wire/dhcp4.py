@@ -94,8 +94,9 @@ END: Final = 255
 
 # op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr, chaddr; sname and file are elsewhere
 _HEADER: Final = Struct("!BBBBIHH4s4s4s4s16s")
-_SNAME: Final = slice(44, 108)
-_FILE: Final = slice(108, 236)
+_SNAME: Final = 44
+_FILE: Final = 108
+_FILE_END: Final = 236
 _COOKIE: Final = bytes.fromhex("63825363")
 OPTIONS: Final = 240
 """Offset of the options."""
@@ -174,9 +175,9 @@ def _parse_options(data: bytes) -> dict[int, bytes]:
         raise Malformed(Reason.DHCP_MALFORMED)
     # RFC 3396, 5: options, then file, then sname
     if overload[0] & 1:
-        _collect(data[_FILE], found)
+        _collect(data[_FILE:_FILE_END], found)
     if overload[0] & 2:
-        _collect(data[_SNAME], found)
+        _collect(data[_SNAME:_FILE], found)
     found.pop(OVERLOAD, None)  # within the fields that it makes options of, it has no meaning (RFC 2131, 4.1)
     return {code: bytes(value) for code, value in found.items()}
 

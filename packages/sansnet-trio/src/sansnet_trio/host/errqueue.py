@@ -19,8 +19,8 @@ ORIGIN_LOCAL: Final = 1
 # struct sock_extended_err (linux/errqueue.h), native order: errno, origin, type, code, pad, info, data.
 # struct sockaddr of the offender follows; its family is AF_UNSPEC when there is none.
 _EXTENDED_ERROR: Final = Struct("=IBBBxIIH")
-_OFFENDER4: Final = slice(20, 24)  # 16 bytes of error, family, port
-_OFFENDER6: Final = slice(24, 40)  # 16 bytes of error, family, port, flow label
+_OFFENDER4: Final = 20  # 16 bytes of error, family, port
+_OFFENDER6: Final = 24  # 16 bytes of error, family, port, flow label
 
 _UNKNOWN_TTL: Final = 255  # of a local error, or of a stream
 
@@ -63,9 +63,9 @@ def _parse(ancillary: Ancillary) -> ExtendedError | None:
             number, origin, icmp_type, code, info, _, family = _EXTENDED_ERROR.unpack_from(data)
             offender = None
             if family == AF_INET:
-                offender = data[_OFFENDER4]
+                offender = data[_OFFENDER4 : _OFFENDER4 + 4]
             elif family == AF_INET6:
-                offender = data[_OFFENDER6]
+                offender = data[_OFFENDER6 : _OFFENDER6 + 16]
             _, ttl, _ = read_ancillary(ancillary)
             return ExtendedError(number, origin, icmp_type, code, info, offender, ttl or _UNKNOWN_TTL)
     return None

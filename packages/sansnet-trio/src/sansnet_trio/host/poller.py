@@ -2,8 +2,9 @@
 
 Theory of operation. An epoll descriptor is itself readable while any of its members is ready, so trio waits for all
 members at once. That costs 5 us per event; a task and a `wait_readable` for each socket would cost 12 to 15 us. Members
-are level-triggered: a handler that does not want an event any more must call `change` or `remove`. EPOLLERR and
-EPOLLHUP cannot be masked, so a member that keeps reporting them must be removed or made one-shot.
+are level-triggered unless they ask for EPOLLET: a handler that does not want an event any more must call `change` or
+`remove`. EPOLLERR and EPOLLHUP cannot be masked, so such a member that keeps reporting them must be removed or made
+one-shot. An event of a member with EPOLLET is lost if it is taken from the set and no handler is called.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ happens to it, and nothing that must wait is reported again. Its phases:
 - *Connecting*: EPOLLOUT alone means success. Otherwise SO_ERROR tells the result, and the error queue tells which ICMP
   error caused it.
 - *Open*: it reads once per event, at most as much as the core's `receive_budget`, and keeps the core's data that the
-  socket did not take until EPOLLOUT. What the socket may still hold (`_unread`) is read when the core orders to resume,
-  or in the next round (`SocketContext.unread`): if a read was full, if the guest's link is blocked, or if the other
-  streams have read enough in this round.
+  socket did not take until EPOLLOUT. Data that the socket may still hold (`_unread`) are read when the core orders to
+  resume, or in the next round (`SocketContext.unread`): if a read was full, if the guest's link is blocked, or if the
+  other streams have read enough in this round.
 - *Ended*: the end was read. Only errors are handled, and sending goes on.
 - *Closing*: the core has closed it, but data wait; they are sent until a time limit.
 - *Closed*: after `stream_failed` was reported, or an order to close. Orders have no effect.
@@ -56,7 +56,7 @@ _ENDED: Final = 2
 _CLOSING: Final = 3
 _CLOSED: Final = 4
 
-# What the socket may hold; an event can only raise it
+# The data that the socket may hold; an event can only raise it
 _NOTHING: Final = 0
 _DATA: Final = 1
 _LAST_DATA: Final = 2
@@ -375,25 +375,30 @@ class Stream:
         chunks = self._chunks
         assert chunks is not None
         total = 0
-        while chunks:
-            try:
-                if len(chunks) == 1:
-                    sent = self._socket.send(chunks[0], MSG_DONTWAIT)
-                else:
-                    sent = self._socket.sendmsg(chunks[:_MAX_VECTORS], (), MSG_DONTWAIT)
-            except BlockingIOError:
-                self._full = True
-                return total
-            total += sent
-            whole = 0
-            while whole < len(chunks) and sent >= len(chunks[whole]):
-                sent -= len(chunks[whole])
-                whole += 1
-            del chunks[:whole]
-            if sent:
-                chunks[0] = memoryview(chunks[0])[sent:]
-                self._full = True
-                return total
+        try:
+            while len(chunks) > 1:
+                sent = self._socket.sendmsg(chunks[:_MAX_VECTORS], (), MSG_DONTWAIT)
+                total += sent
+                whole = 0
+                while whole < len(chunks) and sent >= len(chunks[whole]):
+                    sent -= len(chunks[whole])
+                    whole += 1
+                del chunks[:whole]
+                if sent:
+                    chunks[0] = memoryview(chunks[0])[sent:]
+                    self._full = True
+                    return total
+            if chunks:
+                data = chunks[0]
+                sent = self._socket.send(data, MSG_DONTWAIT)
+                total += sent
+                if sent < len(data):
+                    chunks[0] = memoryview(data)[sent:]
+                    self._full = True
+                    return total
+        except BlockingIOError:
+            self._full = True
+            return total
         self._chunks = None
         return total
 

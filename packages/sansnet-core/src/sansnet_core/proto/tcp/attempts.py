@@ -38,6 +38,7 @@ from math import inf
 from typing import Final, Generic, Protocol, TypeVar
 
 from sansnet_core.errors import UsageError
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import (
     ORIGIN_LOCAL,
     CloseSocket,
@@ -105,6 +106,7 @@ class Connection(Protocol):
 Flow = TypeVar("Flow", bound=Connection)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Attempts(Generic[Flow]):
     """The attempts of one connection.
 

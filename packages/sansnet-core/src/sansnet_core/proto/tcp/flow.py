@@ -2,8 +2,7 @@
 
 Theory of operation. Segments (`arrival`) and socket facts change the two halves (`sending`, `receiving`) and fire
 lifecycle events (`states`). `flush` sends the segments to the guest once per batch, so that one acknowledgment covers
-all segments of the batch and one frame carries all the data that was read. The effects that the tables name are in
-`_EFFECTS`.
+all segments of the batch and one frame carries all the data that was read. `_EFFECTS` are those that the tables name.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason, UsageError
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import (
     Buffer,
     CloseSocket,
@@ -47,10 +47,10 @@ __all__ = ["TcpFlow"]
 SYN_INTERVAL: Final = 1.0
 """Seconds until a guest first repeats its SYN (RFC 6298, 2.1)."""
 SYN_GRACE: Final = 3.0
-"""Seconds added to twice the last interval between the guest's SYNs. The interval doubles, so a guest that has not
-repeated its SYN by then has given up."""
+"""Seconds added to twice the last interval between the guest's SYNs, after which it has given up: they double."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TcpFlow(Output):
     """One TCP connection.
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.inspect import LIMIT, Forbidden, Inspector, make
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.proto.tcp.send_buffer import append_chunk
 from sansnet_core.targets import Target
@@ -21,6 +22,7 @@ _MAX_NAMES: Final = 16
 """Names of one connection that are judged again when the rules change; the latest ones."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Gate:
     """The data of one connection that may not pass yet.
 
@@ -103,6 +105,7 @@ class Gate:
         return taken
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Names:
     """The host names that one connection may name.
 

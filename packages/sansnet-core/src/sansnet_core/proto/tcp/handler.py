@@ -12,6 +12,7 @@ from math import inf
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowReport
 from sansnet_core.orders import (
     Buffer,
@@ -35,6 +36,7 @@ from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff
 __all__ = ["Tcp"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Tcp:
     """All TCP connections of the guest.
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowRefused
 from sansnet_core.orders import Endpoint, SocketId
 from sansnet_core.policy import Action
@@ -30,6 +31,7 @@ _PORTS: Final = 28232
 """The ports of our own that the program connects from are those that Linux takes (net.ipv4.ip_local_port_range)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Inbound:
     """Opens connections to the guest.
 

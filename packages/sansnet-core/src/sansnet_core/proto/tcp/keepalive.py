@@ -15,6 +15,8 @@ from __future__ import annotations
 from math import inf
 from typing import Final, NamedTuple
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["Keepalive", "Schedule", "schedule"]
 
 _MAX_ORDERS: Final = 16
@@ -55,6 +57,7 @@ def schedule(silence: float) -> Schedule:
     return Schedule(idle, min(max(idle // 2, 1), _INTERVAL), _SHORT_COUNT if idle < _SHORT else _COUNT)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Keepalive:
     """The keepalive of one connection, in both directions; made for the first probe.
 

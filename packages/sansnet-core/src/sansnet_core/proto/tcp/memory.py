@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import Final, Protocol
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["MIN_ROOM", "RESERVE", "Holder", "Memory"]
 
 RESERVE: Final = 16384
@@ -39,6 +41,7 @@ class Holder(Protocol):
         """Have the connection flushed."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Memory:
     """Counts the payload bytes that all connections hold, and divides the room among them.
 

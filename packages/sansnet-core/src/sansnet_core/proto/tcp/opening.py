@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 from sansnet_core import checks
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowRefused
 from sansnet_core.orders import Buffer, CloseSocket, Endpoint, ExtendedError, OpenStream, ServeStream, SocketId
 from sansnet_core.policy import Action, Allow, Check, Drop, ProxyConfig, Refuse, Serve, Verdict
@@ -55,6 +56,7 @@ class Inside(Protocol):
         """The guest has connected. All orders for the socket are for the server, and none for the driver."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Opening:
     """Opens connections.
 

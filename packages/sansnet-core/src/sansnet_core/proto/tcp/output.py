@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sansnet_core.egress import Egress, FlowHeaders
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.keepalive import Keepalive
@@ -27,6 +28,7 @@ _NO_RECEIVER: Final = Receiver(0, 0)
 """In the place of the halves of a connection that rests."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Output:
     """The base class of connections that builds their segments from the state of the two halves.
 

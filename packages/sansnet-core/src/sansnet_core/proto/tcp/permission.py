@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sansnet_core.addresses import Endpoint
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.targets import Target, Targets
 
 __all__ = ["Permission"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Permission:
     """Whether a connection may open, and where it leads.
 

@@ -7,6 +7,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import DecideFlow, Endpoint, ExtendedError
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.targets import Target
@@ -38,6 +39,7 @@ class Refusal(NamedTuple):
     kept_until: float
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Questions:
     """Bounds the number and the time of connections that wait for a verdict or for the addresses of a name.
 

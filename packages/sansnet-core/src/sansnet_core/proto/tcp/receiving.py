@@ -14,6 +14,7 @@ from struct import Struct
 from typing import Final
 
 from sansnet_core.errors import UsageError
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.gap import Gap
 from sansnet_core.wire.tcp import MASK, add, diff
@@ -32,6 +33,7 @@ _REST: Final = Struct("!III")
 """The state of a receiver with nothing to do: RCV.NXT, the window's edge, and the largest window."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Receiver:
     """The receiving half of one connection.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableSequence
 from typing import Final
 
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 
 __all__ = ["SendBuffer", "append_chunk"]
@@ -19,6 +20,7 @@ SMALL: Final = 2048
 """Chunks up to this size are joined by copying: a remote that sends single bytes must not cost an object for each."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SendBuffer:
     """The send buffer of one connection.
 

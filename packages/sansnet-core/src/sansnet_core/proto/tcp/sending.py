@@ -15,6 +15,7 @@ from math import inf
 from struct import Struct
 from typing import Final, NamedTuple
 
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
@@ -58,6 +59,7 @@ class Acked(NamedTuple):
 _NOTHING: Final = Acked(0, False, False)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Sender:
     """The sending half of one connection.
 

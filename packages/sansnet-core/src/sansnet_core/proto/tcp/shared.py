@@ -7,6 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Endpoint
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp.delayed import DelayedAcks
@@ -22,6 +23,7 @@ Flow = TypeVar("Flow")
 """A connection. Its class is not imported, because its module imports this one."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class TcpShared(Generic[Flow]):
     """The state that `Tcp` and its connections share.
 

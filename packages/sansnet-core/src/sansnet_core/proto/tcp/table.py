@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sansnet_core.config import Limits
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import SocketId
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
@@ -10,6 +11,7 @@ from sansnet_core.proto.tcp.flow import TcpFlow
 __all__ = ["FlowTable"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FlowTable:
     """All connections, by their ends and by their sockets.
 

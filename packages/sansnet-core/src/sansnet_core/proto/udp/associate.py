@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowRefused
 from sansnet_core.orders import (
     ORIGIN_LOCAL,
@@ -82,6 +83,7 @@ class _Waiting(NamedTuple):
     tos: int
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Association(Relayed):
     """A stream to a proxy, and the socket for the datagrams of its relay. It gets the facts about the stream.
 
@@ -203,6 +205,7 @@ class Association(Relayed):
             self._owner.order(SendStream(self.control, data))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Datagrams:
     """Gets the facts about an association's socket for datagrams."""
 
@@ -239,6 +242,7 @@ class _Datagrams:
         """A datagram could not be sent; the stream tells whether the relay still works."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Associations:
     """All associations.
 

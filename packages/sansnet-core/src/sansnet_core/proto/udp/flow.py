@@ -10,6 +10,7 @@ from typing import TypeAlias
 from sansnet_core.addresses import UNSPECIFIED
 from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowClosed
 from sansnet_core.orders import Buffer, Endpoint, SocketId
 from sansnet_core.policy import ProxyConfig
@@ -19,6 +20,7 @@ from sansnet_core.wire.ip import UDP
 __all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Relayed", "Served", "flow_key"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Mapping:
     """The host socket of one address and port of the guest; it is closed with its last flow.
 
@@ -70,6 +72,7 @@ class Mapping:
         return not self.flows
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ForwardedPort:
     """A host socket to which outsiders send; the driver opens and closes it.
 
@@ -102,6 +105,7 @@ class ForwardedPort:
         return False
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Served:
     """The program as the other end: one of its services, or one flow whose verdict was `Serve`.
 
@@ -128,6 +132,7 @@ class Served:
         return self.once
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Relayed:
     """The relay of a proxy, see `associate`.
 
@@ -174,6 +179,7 @@ End: TypeAlias = Mapping | ForwardedPort | Served | Relayed
 """The other end of a flow."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Flow:
     """The datagrams between one endpoint of the guest and one remote endpoint.
 

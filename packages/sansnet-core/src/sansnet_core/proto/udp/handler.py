@@ -40,6 +40,7 @@ from sansnet_core.config import UdpFiltering
 from sansnet_core.context import Context
 from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowRefused, FlowReport
 from sansnet_core.orders import (
     ORIGIN_ICMP,
@@ -97,6 +98,7 @@ MAX_QUOTED: Final = 1280
 """Bytes of a failed datagram that are quoted: at least as many as fit into an ICMPv6 error (RFC 4443, 2.4 c)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Udp:
     """The translator of UDP, for both families.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import CloseSocket, Endpoint, OpenDatagram, SocketId
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, flow_key
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["HostFlows"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class HostFlows:
     """The host sockets of UDP, and how flows get them.
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 from sansnet_core.addresses import is_unspecified
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, CloseSocket, Endpoint, ExtendedError, SocketId
 from sansnet_core.policy import Action, Refuse, Serve
 from sansnet_core.policy.evaluator import Judgement
@@ -50,6 +51,7 @@ class Datagram(NamedTuple):
     local: bytes | None = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Opening:
     """Opens the flows of UDP.
 

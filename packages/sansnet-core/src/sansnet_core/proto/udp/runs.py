@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sansnet_core.egress import FlowHeaders
+from sansnet_core.mypyc import mypyc_attr
 
 __all__ = ["Runs"]
 
@@ -13,6 +14,7 @@ MAX_DATAGRAMS: Final = 64
 """Most datagrams in one frame to the guest: UDP_MAX_SEGMENTS of older kernels (linux/udp.h)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 @dataclass(slots=True)
 class _Run:
     """Datagrams of one flow in sequence; all but the last are of equal size.
@@ -34,6 +36,7 @@ class _Run:
     tos: int
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Runs:
     """Holds back one run, until a datagram that does not fit into it comes, or until `flush`."""
 

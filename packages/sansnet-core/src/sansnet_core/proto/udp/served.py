@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sansnet_core import checks
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason, UsageError
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import CloseSocket, Endpoint, SocketId
 from sansnet_core.proto.udp.flow import Flow, Served, flow_key
 from sansnet_core.proto.udp.table import FlowTable
@@ -15,6 +16,7 @@ from sansnet_core.wire.ip import UDP
 __all__ = ["ServedFlows"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ServedFlows:
     """The services of UDP, and the flows that the program serves.
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowOpened, FlowReport
 from sansnet_core.proto.udp.flow import End, Flow
 from sansnet_core.wire.ip import UDP
@@ -24,6 +25,7 @@ IDLE_GRANULARITY: Final = 1.0
 """Seconds; how late an idle flow may be closed. Bounds the work of the timer that thousands of flows share."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FlowTable:
     """All flows of UDP.
 
