@@ -20,6 +20,7 @@ from struct import pack, unpack_from
 from typing import Final
 
 import counts
+import rings
 
 from sansnet_core import Endpoint, Ipv4Config, LinkConfig, Network, NetworkConfig, OpenDatagram, OpenStream, SendStream
 from sansnet_core.orders import Frame, Order, SocketId
@@ -284,6 +285,13 @@ CASES: Final[dict[str, tuple[str, Callable[[], Work]]]] = {
     "udp-down-64-run": ("datagram", lambda: udp_down(OFFLOADS, 64, 32)),
     "udp-down-1400-plain": ("datagram", lambda: udp_down(PLAIN, 1400, 1)),
     "ipv4-parse": ("header", header),
+    "vhost-up-1460": ("frame", lambda: rings.vhost_up(1460, 32768)),
+    "vhost-up-64k": ("frame", lambda: rings.vhost_up(rings.LARGE, 32768)),
+    "vhost-down-64": ("frame", lambda: rings.vhost_down(64)),
+    "vhost-down-64k": ("frame", lambda: rings.vhost_down(rings.LARGE)),
+    "vhost-down-64k-1536": ("frame", lambda: rings.vhost_down(rings.LARGE, 1536)),
+    "stream-decode-1460": ("frame", lambda: rings.stream_decode(1460, 65536)),
+    "stream-decode-64k": ("frame", lambda: rings.stream_decode(rings.LARGE, 230000)),
     "checksum-20": ("sum", lambda: checksum_of(20)),
     "checksum-1460": ("sum", lambda: checksum_of(1460)),
     "checksum-65000": ("sum", lambda: checksum_of(65000)),

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-__all__ = ["Compiled", "modules", "wanted"]
+__all__ = ["Compiled", "check", "modules", "wanted"]
 
 _VARIABLE: Final = "SANSNET_COMPILED"
 _TOOLS: Final = ("mypy>=2.4,<2.5", "setuptools>=80")
@@ -30,6 +30,8 @@ from setuptools import setup
 
 group, level, *words = sys.argv[1:]
 extensions = mypycify(words, opt_level=level, debug_level="0", group_name=group, target_dir="c")
+if level == "0":
+    sys.exit()
 setup(
     name=group,
     packages=[],
@@ -37,7 +39,8 @@ setup(
     script_args=["--quiet", "build_ext", "--build-lib", "lib", "--build-temp", "o", "--parallel", "2"],
 )
 """
-"""The program that compiles. It is a process of its own, because mypycify ends its process when a type is wrong."""
+"""The program that compiles, or with the level 0 makes the C code alone. It is a process of its own, because mypycify
+ends its process when a type is wrong."""
 
 _MYPY: Final = (
     "--config-file=",
@@ -111,8 +114,28 @@ class Compiled(BuildHookInterface[Any]):
             self._directory.cleanup()
 
 
-def _compile(source: Path, group: str, files: list[str], work: Path) -> Path:
-    """Compile modules; the directory with the shared objects."""
+def check(project: Path, config: dict[str, Any]) -> None:
+    """Make the C code of a project's modules, and no more.
+
+    Args:
+        project: the directory with pyproject.toml.
+        config: as for `modules`.
+
+    Raises:
+        RuntimeError: mypyc cannot compile them; the text has the lines.
+    """
+    source = project / "src"
+    (package,) = (path.parent.name for path in source.glob("*/__init__.py"))
+    with tempfile.TemporaryDirectory() as work:
+        _compile(source, package, modules(source, config), Path(work), level="0")
+
+
+def _compile(source: Path, group: str, files: list[str], work: Path, level: str = "2") -> Path:
+    """Compile modules; the directory with the shared objects.
+
+    Raises:
+        RuntimeError: they cannot be compiled.
+    """
     # All paths are relative, and the directories always have the same names: so the results have the same bytes
     for path in source.iterdir():
         (work / path.name).symlink_to(path.resolve())
@@ -125,7 +148,6 @@ def _compile(source: Path, group: str, files: list[str], work: Path) -> Path:
         "PYTHONHASHSEED": "0",
     }
     version = ".".join(sysconfig.get_python_version().split(".")[:2])
-    level = os.environ.get("SANSNET_COMPILED_LEVEL", "2")
     words = [group, level, *_MYPY, f"--python-version={version}", *files]
     done = subprocess.run(
         [sys.executable, "-c", _BUILD, *words], cwd=work, env=environment, capture_output=True, text=True, check=False

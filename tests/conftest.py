@@ -9,6 +9,7 @@ from collections.abc import Generator
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from typing import Final
+from zlib import crc32
 
 import hypothesis
 import pytest
@@ -50,7 +51,12 @@ if find_spec("atheris") is None:
 _skipped: Final = pytest.StashKey[list[str]]()
 
 
+BOTH_HALVES: Final = ("test_bursts.py", "test_errors.py", "test_hostile.py", "test_streams.py", "test_transfer.py")
+"""Files of the data path, which are in both halves of the tests of the kernel."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--half", type=int, choices=(0, 1), help="one half of the files, and those of the data path")
     parser.addoption("--fail-on-skip", action="store_true", help="fail when a test is skipped that is not on the list")
 
 
@@ -67,11 +73,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests of interpreted code if the core is compiled: it does not look up what they replace."""
+    """Leave out the other half; and tests of interpreted code if the core is compiled, which they cannot change."""
     left_out = [item for item in items if COMPILED and item.get_closest_marker("interpreted")]
+    half: int | None = config.getoption("--half")
+    if half is not None:
+        for item in items:
+            if item.path.name not in BOTH_HALVES and crc32(item.path.name.encode()) & 1 != half:
+                left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
 
 
 @pytest.hookimpl(wrapper=True)

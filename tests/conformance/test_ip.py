@@ -95,6 +95,16 @@ def test_a_routing_header_without_segments_left_is_skipped(kind: int) -> None:
     assert bytes(sent.data) == b"data"
 
 
+def test_an_answer_has_no_routing_header() -> None:
+    """8.4."""
+    bench = Direct()
+    ping = echo_request(GUEST6, GATEWAY6, 1, 2, b"data")
+    bench.send(Ip(GUEST6, GATEWAY6, ROUTING, bytes((ICMPV6, 2, 0, 0)) + bytes(4) + SERVER6 + ping.payload))
+    [reply] = bench.packets
+    assert (reply.source, reply.destination, reply.protocol) == (GATEWAY6, GUEST6, ICMPV6)
+    assert reply.payload[8:] == b"data"
+
+
 @pytest.mark.parametrize("destination", [GATEWAY6, GATEWAY])
 def test_the_destination_takes_packets_with_a_hop_limit_of_0(destination: bytes) -> None:
     """RFC 8200, 3; RFC 1122, 3.2.1.7."""
@@ -145,6 +155,18 @@ def test_our_fragments_are_multiples_of_8_bytes_and_do_not_overlap() -> None:
         assert end == 5008
 
 
+@pytest.mark.parametrize(("guest", "gateway", "fits"), [(GUEST, GATEWAY, 1272), (GUEST6, GATEWAY6, 1252)])
+def test_only_a_packet_above_the_mtu_is_sent_in_fragments(guest: bytes, gateway: bytes, fits: int) -> None:
+    """4.5."""
+    bench = Direct(make_config(LinkConfig(mtu=1300, max_frame_size=1314)))
+    for size in (fits, fits + 1):
+        bench.send(*fragments(echo_request(guest, gateway, 1, 1, bytes(size)), 1000))
+    whole, *parts = bench.packets
+    assert len(whole.emit()) == 1300
+    assert len(whole.payload) == 8 + fits
+    assert [packet.protocol == FRAGMENT or packet.fragment != 0 for packet in parts] == [True, True]
+
+
 # RFC 4443
 
 
@@ -155,6 +177,18 @@ def test_an_error_quotes_as_much_as_fits_into_1280_bytes() -> None:
     [packet] = bench.packets
     assert len(packet.emit()) == 1280
     assert packet.payload[8:] == Ip(GUEST6, SERVER6, 132, bytes(range(250)) * 5).emit()[: 1280 - 48]
+
+
+def test_a_datagram_to_a_closed_port_of_ours_is_refused() -> None:
+    """3.1, code 4; RFC 1122, 4.1.3.1."""
+    for guest, gateway, kind in ((GUEST, GATEWAY, (3, 3, 0)), (GUEST6, GATEWAY6, (1, 4, 0))):
+        bench = Direct()
+        packet = udp(guest, 1000, gateway, 2000, b"data")
+        bench.send(packet)
+        [answer] = bench.packets
+        assert (answer.source, read_error(answer).kind) == (gateway, kind)
+        assert read_error(answer).quoted.payload == packet.payload
+        assert bench.drops() == {Reason.OWN_ADDRESS: 1}
 
 
 @pytest.mark.parametrize("kind", [0, 5, 100, 127, 129, 130, 138, 200, 201, 255])
@@ -195,6 +229,29 @@ def test_messages_of_neighbour_discovery_are_not_fragmented_at_any_mtu(mtu: int)
 
 
 # RFC 1122
+
+
+def test_a_request_of_any_size_is_answered_whole() -> None:
+    """3.2.2.6."""
+    bench = Direct()
+    data = bytes(range(250)) * 262
+    bench.send(*fragments(echo_request(GUEST, GATEWAY, 1, 2, data), 1480))
+    assert {packet.source for packet in bench.packets} == {GATEWAY}
+    reply = b"".join(packet.payload for packet in bench.packets)
+    assert reply[:2] + reply[4:8] == bytes((0, 0, 0, 1, 0, 2))
+    assert reply[8:] == data
+
+
+@pytest.mark.parametrize(
+    ("guest", "neighbour"),
+    [(GUEST, parse("10.0.2.99")), (GUEST6, parse("2001:db8::99")), (GUEST, SERVER), (GUEST6, SERVER6)],
+)
+def test_no_redirect_is_sent(guest: bytes, neighbour: bytes) -> None:
+    """3.2.2.2, and RFC 4861, 8.2: not even about an address of the guest's own link."""
+    bench = Direct()
+    for _ in range(3):
+        bench.send(udp(guest, 1000, neighbour, 2000, b"data"), echo_request(guest, neighbour, 1, 1, b"data"))
+    assert bench.packets == []
 
 
 @pytest.mark.parametrize("ttl", [1, 2])

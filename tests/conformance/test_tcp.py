@@ -11,6 +11,7 @@ from sansnet_core import Limits, OpenStream, Reason
 from sansnet_core.testing import (
     OUTSIDER,
     SERVER,
+    SERVER6,
     GuestStack,
     Impairment,
     ManualConnection,
@@ -18,7 +19,7 @@ from sansnet_core.testing import (
     make_config,
 )
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Ip, Segment, icmp
-from tests.core.direct import Direct
+from tests.core.direct import GUEST6, Direct
 
 ECE, CWR = 0x40, 0x80
 GUEST = GuestStack().ipv4
@@ -258,6 +259,51 @@ def test_segments_are_as_large_as_possible_and_the_last_one_is_pushed() -> None:
     assert [bool(segment.flags & PSH) for segment in segments] == [False, False, True]
 
 
+@pytest.mark.parametrize(("guest", "server", "largest"), [(GUEST, SERVER, 536), (GUEST6, SERVER6, 1220)])
+def test_without_an_mss_segments_have_the_default_size(guest: bytes, server: bytes, largest: int) -> None:
+    """3.7.1."""
+    bench = Direct()
+    bench.send(Segment(guest, 4000, server, 80, 5, 0, SYN).ip())
+    socket = bench.one(OpenStream).socket
+    bench.network.stream_connected(socket, bench.now)
+    bench.collect()
+    [answer] = bench.packets
+    bench.packets.clear()
+    first = int.from_bytes(answer.payload[4:8], "big") + 1
+    bench.send(Segment(guest, 4000, server, 80, 6, first % MODULUS, ACK).ip())
+    bench.network.stream_received(socket, bytes(10 * largest), bench.now)
+    bench.collect()
+    assert {len(packet.payload) for packet in bench.packets} == {20 + largest}
+    assert {packet.ttl for packet in (answer, *bench.packets)} == {255}  # 3.9.2
+
+
+def test_an_mss_and_a_window_scale_are_sent_with_a_syn_alone() -> None:
+    """3.2; RFC 7323, 2.2."""
+    pair, peer = opened()
+    assert peer.syn_ack is not None
+    assert None not in (peer.syn_ack.mss, peer.syn_ack.scale)
+    pair.host.produce(pair.host.stream, bytes(5000))
+    pair.settle()
+    segments = [*peer.take(), *peer.data(b"data")]
+    pair.host.end(pair.host.stream)
+    pair.wait(5.0)
+    segments += peer.take()
+    assert {one.flags & (ACK | FIN | PSH) for one in segments} >= {ACK, ACK | PSH, ACK | FIN}
+    assert {(one.mss, one.scale, one.sack_permitted) for one in segments} == {(None, None, False)}
+
+
+def test_data_that_waited_is_pushed_once() -> None:
+    """3.9.1.2: the ends of what the program sent before are no ends any more."""
+    pair, peer = opened(window=0)
+    for _ in range(6):
+        pair.host.produce(pair.host.stream, bytes(600))
+        pair.settle()
+    first, *others = peer.send(window=65535)
+    assert len(first.payload) in (600, 1460)  # the first piece may have been read before the others came
+    assert sum(len(segment.payload) for segment in others) == 3600 - len(first.payload)
+    assert [bool(segment.flags & PSH) for segment in others] == [False] * (len(others) - 1) + [True]
+
+
 def test_a_little_window_is_not_filled_while_an_acknowledgment_is_awaited() -> None:
     """3.8.6.2.1."""
     pair, peer = opened(window=10_000)
@@ -279,6 +325,18 @@ def test_windows_above_32767_are_not_negative() -> None:
     pair = Pair(make_config(limits=Limits(tcp_window=65535)))
     answer = ManualConnection(pair).open(scale=None)
     assert answer.window == 65535
+
+
+def test_a_window_is_smaller_than_1_gib() -> None:
+    """RFC 7323, 2.3: numbers beyond the window are never taken for old ones."""
+    pair = Pair(make_config(limits=Limits(tcp_window=1 << 40)))
+    peer = ManualConnection(pair)
+    scale = peer.open(scale=14).scale
+    assert scale is not None
+    window = acknowledged(pair, peer, b"x").window << scale
+    assert 1 << 29 < window < 1 << 30
+    peer.send(ACK, b"beyond", sequence=(peer.sequence + (1 << 30)) % MODULUS)
+    assert pair.network.statistics().drops == {Reason.TCP_SEQUENCE: 1}
 
 
 def test_probes_begin_after_the_timeout_and_back_off() -> None:
@@ -466,6 +524,19 @@ def test_the_timeout_is_at_least_200_milliseconds() -> None:
     assert _timeout(pair, peer) == pytest.approx(0.2, rel=0.01)
 
 
+@pytest.mark.parametrize("round_trip", [0.13, 0.16, 0.19])
+def test_the_clock_is_finer_than_100_milliseconds(round_trip: float) -> None:
+    """4: the timeout is three times the only sample."""
+    pair = Pair(down=Impairment(delay=round_trip))
+    peer = ManualConnection(pair)
+    peer.syn()
+    pair.wait(round_trip)
+    [answer] = peer.take()
+    peer.sequence, peer.expected = 1001, (answer.sequence + 1) % MODULUS
+    peer.send()
+    assert _timeout(pair, peer) == pytest.approx(3 * round_trip, rel=0.01)
+
+
 def test_the_timer_stops_when_all_data_is_acknowledged() -> None:
     """5.2."""
     pair, peer = opened()
@@ -506,6 +577,18 @@ def test_an_acknowledgment_after_timeouts_ends_the_backoff() -> None:
 
 
 # RFC 6675
+
+
+def test_more_than_two_segments_worth_of_data_makes_a_hole_lost() -> None:
+    """4, IsLost: (DupThresh - 1) * SMSS bytes are not enough, one more is."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, bytes(1460 * 6))
+    pair.settle()
+    segments = peer.take()
+    start = segments[1].sequence
+    assert peer.send(sack=((start, (start + 2920) % MODULUS),)) == []
+    answers = peer.send(sack=((start, (start + 2921) % MODULUS),))
+    assert [one.sequence for one in answers] == [segments[0].sequence]
 
 
 def test_three_ranges_make_a_hole_lost_however_small_they_are() -> None:
@@ -564,6 +647,20 @@ def test_after_a_recovery_another_loss_begins_another_one() -> None:
         assert repeated.sequence == segments[0].sequence
         peer.accept(segments)
         assert peer.send() == []
+
+
+@pytest.mark.parametrize("duplicates", [1, 2])
+def test_new_data_is_sent_after_the_first_duplicates(duplicates: int) -> None:
+    """5, 3: nothing counts as lost yet."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, bytes(1460 * 6))
+    pair.settle()
+    segments = peer.take()
+    for count in range(duplicates):
+        assert peer.send(sack=((segments[1].sequence, segments[2 + count].sequence),)) == []
+    pair.host.produce(pair.host.stream, b"new")
+    pair.settle()
+    assert [segment.payload for segment in peer.take()] == [b"new"]
 
 
 def test_new_data_is_sent_during_recovery() -> None:

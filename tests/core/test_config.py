@@ -48,6 +48,16 @@ def test_a_network_is_one_value_and_not_all_its_addresses(wrong: Callable[[], ob
         wrong()
 
 
+def test_a_name_may_end_with_one_dot() -> None:
+    longest = ".".join(["a" * 63, "a" * 63, "a" * 63, "a" * 61])
+    assert len(longest) == 253
+    for name in ("example.org.", longest, f"{longest}."):
+        assert NetworkConfig(ipv4=IPV4, dns_search=(name,)).dns_search == (name,)
+    for name in ("", ".", "example.org..", ".example.org", f"a{longest}"):
+        with pytest.raises(ConfigError, match=r"^dns_search: .* is not a domain name"):
+            NetworkConfig(ipv4=IPV4, dns_search=(name,))
+
+
 @pytest.mark.parametrize("name", ["host\n", "a b", "\t", "host\x7f"])
 def test_a_name_has_no_blanks_and_no_control_characters(name: str) -> None:
     with pytest.raises(ConfigError, match=r"^hostname: .* is not a domain name"):

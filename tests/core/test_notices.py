@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from sansnet_core import Endpoint, FlowClosed, FlowOpened, FlowRefused, FlowReport, NameAsked, Reason
+from sansnet_core import Endpoint, FlowClosed, FlowOpened, FlowRefused, FlowReport, LeaseGiven, NameAsked, Reason
 from sansnet_core.notices import plain
 from sansnet_core.orders import SocketId
 
@@ -28,6 +28,10 @@ def test_a_flow_is_shown_with_its_name_and_the_rule() -> None:
 
 def test_a_flow_without_a_name_is_shown_as_ever() -> None:
     assert str(FlowOpened(ID, 17, GUEST, REAL, REAL)) == "udp 10.0.2.15:40000 to 203.0.113.7:443 opened"
+
+
+def test_a_lease_is_shown_with_its_client() -> None:
+    assert str(LeaseGiven(GUEST.address, bytes(5) + b"\x0a")) == "10.0.2.15 leased to 00:00:00:00:00:0a"
 
 
 def test_a_refused_flow_is_shown_with_the_rule_and_the_reason() -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ CONFIGURATION: Final = """\
 pythonpath = ["."]
 addopts = ["-W", "error", "--strict-markers", "--import-mode=importlib"]
 timeout = 120
-markers = ["kernel: as root", "slow: takes longer than a quarter of a second"]
+markers = {markers}
 
 [tool.mutmut]
 source_paths = ["src/"]
@@ -57,6 +58,9 @@ def prepare(chosen: list[str]) -> Path:
         CONFIGURATION.format(
             modules=_array(mutated),
             tests=_array(folders_of_tests(chosen)),
+            markers=_array(
+                tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+            ),
             left_out=_array([f"--ignore={test}" for test in LEFT_OUT])[1:-1],
         )
     )

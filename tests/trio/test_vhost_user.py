@@ -74,14 +74,24 @@ def test_frames_travel_both_ways(machine: FrontEnd) -> None:
     assert machine.readable()
     assert machine.link.read_frames(64) == [FRAME]
     assert take(machine.events[61])
-    assert machine.readable(), "there may be more"
-    assert machine.link.read_frames(64) == []
-    assert not machine.readable()
+    assert not machine.readable(), "the guest kicks for the next frame"
 
     machine.down.offer([(HIGH.guest, 1500)])
     assert machine.link.write_frames([(FRAME[:54], FRAME[54:])]) == 1
     assert take(machine.events[60])
     assert machine.read(HIGH.guest, len(FRAME)) == bytes(10) + b"\1\0" + FRAME[12:]
+
+
+def test_frames_beyond_a_batch_are_looked_for_without_a_kick() -> None:
+    with closing(FrontEnd(size=32)) as machine:
+        machine.start()
+        for _ in range(20):
+            machine.up.offer([(0x40000, 0x10000)])
+        machine.kick(1)
+        assert len(machine.link.read_frames(64)) == 16, "a batch is bounded in bytes"
+        assert machine.readable(), "the guest does not kick: its frames were not all taken"
+        assert len(machine.link.read_frames(64)) == 4
+        assert not machine.readable()
 
 
 def test_the_guest_is_not_notified_in_vain(machine: FrontEnd) -> None:

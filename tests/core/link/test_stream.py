@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sansnet_core.errors import UsageError
 from sansnet_core.link.stream import MAX_FRAME_SIZE, FrameDecoder, FrameLengthError, encode
 
 ONE = bytes(range(14))
@@ -65,6 +66,36 @@ def test_any_split_gives_the_same_frames(frames: list[bytes], cuts: list[int], l
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(edges)]
     assert decoded(*pieces, limit=limit) == frames
+
+
+def test_frames_are_received_into_one_buffer_which_never_grows() -> None:
+    frames = [bytes([number]) * (14 + 4001 * number % 60000) for number in range(120)]
+    stream = b"".join(encode(frames))
+    decoder = FrameDecoder()
+    got: list[bytes] = []
+    longest = 0
+    while stream or len(got) < len(frames):
+        room = decoder.room()
+        longest = max(longest, len(room))
+        assert len(room) >= 256 << 10, "there is less than one frame in the buffer"
+        count = min(len(room), len(stream), 100_000)
+        room[:count] = stream[:count]
+        decoder.received(count)
+        stream = stream[count:]
+        got += decoder.take_frames(1000)
+    assert got == frames
+    assert longest == len(decoder.room())
+
+
+def test_bytes_that_do_not_fit_are_a_mistake_of_the_caller() -> None:
+    decoder = FrameDecoder()
+    room = len(decoder.room())
+    with pytest.raises(UsageError, match="do not fit"):
+        decoder.receive(bytes(room + 1))
+    with pytest.raises(UsageError, match="do not fit"):
+        decoder.received(-1)
+    decoder.receive(STREAM)
+    assert decoder.take_frames(9) == [ONE, TWO]
 
 
 def test_the_largest_and_the_smallest_frame_pass() -> None:

@@ -101,6 +101,21 @@ def test_a_flow_is_explained(destination: str, protocol: str, action: str, sente
         assert sentence in str(found)
 
 
+def test_a_ping_over_ipv6_and_a_proxy_are_explained() -> None:
+    file = load_policy(
+        """
+rules = ["allow ping 2001:db8::/32", "allow tcp a.org:22 via=office"]
+[[proxy]]
+name = "office"
+kind = "http"
+server = "10.0.0.1:3128"
+"""
+    )
+    assert explain(file, "2001:db8::7", "ping").action == "allow"
+    assert explain(file, "2001:db9::7", "ping").action == "refuse"
+    assert "it goes through the proxy office" in explain(file, "a.org:22").reasons
+
+
 def test_each_address_of_a_name_is_explained() -> None:
     found = explain(FILE, "a.org:22", addresses=["127.0.0.1", "10.0.0.1", "1.2.3.4"])
     assert found.action == "allow"

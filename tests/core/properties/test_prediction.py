@@ -62,7 +62,7 @@ class Twins:
         self.now = 1000.0
         self.networks = [RecordedNetwork(config, now=self.now, secret=SECRET, ring=1 << 16) for _ in range(2)]
         self.inside: list[Any] = list(self.networks)
-        self.inside[1]._tcp.prediction.enabled = False
+        self.inside[1]._context.expected.enabled = False
         self.sockets: list[Any] = []
         self.unsent: dict[Any, int] = {}
         self.sequence = dict.fromkeys(PORTS, 100)

@@ -131,6 +131,7 @@ def test_without_an_address_there_is_no_server(configuration: NetworkConfig) -> 
     [
         pytest.param(request(dhcp4.DISCOVER), (GUEST4, 68), id="the address given"),
         pytest.param(request(dhcp4.DISCOVER, flags=0x8000), (EVERYWHERE, 68), id="everywhere if asked"),
+        pytest.param(request(dhcp4.DISCOVER, flags=0x7FFF), (GUEST4, 68), id="reserved flags"),
         pytest.param(request(dhcp4.REQUEST, client=GUEST4, flags=0x8000), (GUEST4, 68), id="the client's address"),
         pytest.param(request(dhcp4.INFORM, client=OTHER), (OTHER, 68), id="the address that the client took"),
         pytest.param(request(dhcp4.INFORM), (EVERYWHERE, 68), id="INFORM without an address"),
@@ -182,9 +183,28 @@ def test_an_offer_has_all_that_is_known() -> None:
     ]
 
 
+def test_a_released_address_is_offered_again() -> None:
+    bench = Bench()
+    bench.receive(dhcp4.emit(request(dhcp4.REQUEST, SELECT)))
+    given = bench.reply()[-1]
+    bench.receive(dhcp4.emit(request(dhcp4.RELEASE, client=GUEST4)))
+    bench.receive(dhcp4.emit(request(dhcp4.DISCOVER)))
+    offered = bench.reply()[-1]
+    assert (given.yours, offered.yours) == (GUEST4, GUEST4)
+    assert offered.options == {**given.options, dhcp4.MESSAGE_TYPE: bytes((dhcp4.OFFER,))}
+
+
 def test_an_offer_has_nothing_that_is_not_known() -> None:
     configuration = replace(config(), advertise_mtu=False)
     assert list(answered(request(dhcp4.DISCOVER), configuration).message.options) == [53, 1, 3, 51, 54]
+
+
+@pytest.mark.parametrize(("configured", "told"), [(None, FOREVER), (3600, bytes.fromhex("00000e10"))])
+def test_the_lease_time_is_that_of_the_configuration(configured: int | None, told: bytes) -> None:
+    wish = {dhcp4.LEASE_TIME: (60).to_bytes(4, "big")}
+    configuration = replace(config(), lease_time=configured)
+    for message in (request(dhcp4.DISCOVER, wish), request(dhcp4.REQUEST, SELECT | wish)):
+        assert answered(message, configuration).message.options[dhcp4.LEASE_TIME] == told
 
 
 def test_options_come_in_the_requested_order() -> None:

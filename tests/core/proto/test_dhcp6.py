@@ -330,6 +330,15 @@ def test_a_reply_is_sent_and_noticed() -> None:
     assert bench.drops() == {}
 
 
+def test_a_repeated_or_later_request_gets_the_same_reply() -> None:
+    bench = Bench()
+    for kind in (dhcp6.REQUEST, dhcp6.REQUEST, dhcp6.RELEASE, dhcp6.REQUEST):
+        bench.receive(dhcp6.emit(request(kind, *ONE, wants(GUEST6))))
+    first, repeated, released, later = (packet.payload for packet in bench.packets())
+    assert first == repeated == later != released
+    assert gets() in dhcp6.parse(later, 8, len(later)).options
+
+
 def test_an_advertisement_gives_nothing_yet() -> None:
     bench = Bench()
     bench.receive(dhcp6.emit(request(dhcp6.SOLICIT, *ANY, wants())))

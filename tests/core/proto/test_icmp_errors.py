@@ -133,6 +133,8 @@ def test_any_extended_error_makes_a_packet_that_a_guest_understands(
         (4, local(errno.ETIMEDOUT), None),
         (6, local(errno.EMFILE), None),
         (4, local(errno.ENOSPC), None),
+        (4, local(errno.ENOBUFS), None),  # a full queue
+        (6, local(errno.ENOBUFS), None),
         (4, ExtendedError(0, 4, 0, 0, 0, None), None),  # a time stamp
     ],
 )

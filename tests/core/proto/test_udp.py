@@ -83,10 +83,10 @@ def test_the_first_datagram_opens_a_socket_with_the_guests_port() -> None:
 
 def test_ipv6_likewise() -> None:
     bench = Bench()
-    bench.receive(query(destination=REMOTE6))
+    bench.receive(replace(query(destination=REMOTE6), ttl=3, tos=0xB9))
     assert bench.orders() == [
         OpenDatagram(SocketId(1), Endpoint(ANY6, 4000), FROM6),
-        SendDatagram(SocketId(1), Endpoint(REMOTE6, 7), b"hello", 0, 64, 0),
+        SendDatagram(SocketId(1), Endpoint(REMOTE6, 7), b"hello", 0, 3, 0xB9),
     ]
 
 

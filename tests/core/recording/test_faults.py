@@ -13,16 +13,19 @@ A run of the file takes a sample of all lines. `SANSNET_FAULTS=all` takes all, i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from errno import ECONNREFUSED
 from random import Random
 from typing import Final
 
 import pytest
 
-from sansnet_core import Buffer, Reason
+from sansnet_core import Buffer, ExtendedError, Network, Reason, SocketId
 from sansnet_core.proto.frames import Frames
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.recording import Replay
+from sansnet_core.recording import RecordedNetwork, Replay
 from sansnet_core.recording.rescue import FAILURE_TIME, MAX_FAILURES, MAX_RECORDINGS
+from sansnet_core.testing.packets import UDP
 from sansnet_core.timers import Timers
 from tests.core.recording import sessions
 from tests.core.recording.accounts import wrong_accounts
@@ -33,6 +36,7 @@ NEEDED: Final = ("forward_added", "service_added", "guest_attached")
 """Inputs that give the caller what it cannot do without."""
 ALL: Final = os.environ.get("SANSNET_FAULTS") == "all"
 SAMPLE: Final = 120
+REFUSED: Final = ExtendedError(ECONNREFUSED, 2, 3, 3, 0, None)
 
 
 def points(name: str) -> list[int]:
@@ -46,6 +50,7 @@ def points(name: str) -> list[int]:
     return found if ALL else sorted(Random(7).sample(found, SAMPLE))
 
 
+@pytest.mark.interpreted
 @pytest.mark.timeout(3600 if ALL else 120)
 @pytest.mark.parametrize("name", SESSIONS)
 def test_an_exception_at_any_line_costs_at_most_one_flow(name: str) -> None:
@@ -164,6 +169,49 @@ def test_frames_behind_one_that_fails_are_received(monkeypatch: pytest.MonkeyPat
     network.receive_frames([bytes([number]) + bytes(59) for number in (1, 2, 3, 2, 4)], session.now)
     assert seen == [1, 2, 3, 2, 4]
     assert len(session.failures) == 2
+
+
+CALLS: Final[dict[str, Callable[[RecordedNetwork, float, SocketId], object]]] = {
+    "guest_attached": lambda network, now, served: network.guest_attached(now),
+    "service_added": lambda network, now, served: network.service_added(UDP, None, 99, now),
+    "service_removed": lambda network, now, served: network.service_removed(served, now),
+    "echo_failed": lambda network, now, served: network.echo_failed(SocketId(99), 1, REFUSED, b"", now),
+    "handle_deadline": lambda network, now, served: network.handle_deadline(now),
+    "report_notices": lambda network, now, served: network.report_notices(True),
+    "take_notices": lambda network, now, served: network.take_notices(),
+    "take_orders": lambda network, now, served: network.take_orders(),
+    "take_frames": lambda network, now, served: network.take_frames(),
+}
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_fails_once_is_finished(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a caller that needs the result of an input gets the exception."""
+    session = sessions.begun()
+    served = session.recorded.service_added(UDP, None, 9, session.now)
+    right = getattr(Network, name)
+    calls = []
+
+    def mistaken(self: Network, *arguments: object) -> object:
+        calls.append(name)
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        return right(self, *arguments)
+
+    monkeypatch.setattr(Network, name, mistaken)
+    if name in NEEDED:
+        with pytest.raises(ZeroDivisionError):
+            CALLS[name](session.recorded, session.now, served)
+    else:
+        CALLS[name](session.recorded, session.now, served)
+    (failure,) = session.failures
+    assert failure.entry.startswith(f"{name}(")
+    assert failure.goes_on == (name not in NEEDED)
+    assert len(calls) == (1 if name in (*NEEDED, "echo_failed") else 2)
+    assert session.recorded.statistics().drops.get(Reason.FAILED, 0) == (name not in NEEDED)
+    session.recorded.record(None)
+    assert Replay(b"".join(session.recording), stop_at_difference=False).run() > 0
 
 
 def test_memory_that_runs_out_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

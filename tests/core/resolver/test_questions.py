@@ -203,6 +203,8 @@ def test_the_names_of_leases_are_known_by_their_addresses() -> None:
     for address in ("198.18.0.1", "fd73:616e:736e:6574::1"):
         (answer,) = bench.ask(str(dns.reversename.from_address(address)), "PTR")
         assert data(answer) == ["www.example.org."]
+        (answer,) = bench.ask(str(dns.reversename.from_address(address)), "TXT")
+        assert (answer.rcode(), data(answer)) == (dns.rcode.NOERROR, [])
     (answer,) = bench.ask(str(dns.reversename.from_address("198.18.0.9")), "PTR")
     assert answer.rcode() == dns.rcode.NXDOMAIN
     (answer,) = bench.ask(str(dns.reversename.from_address("93.184.216.7")), "PTR")

@@ -320,6 +320,17 @@ def test_other_tags_are_dropped(frame: bytes, reason: Reason) -> None:
     assert pair.network.statistics().drops == {reason: 1}
 
 
+def test_a_frame_of_802_3_is_not_taken() -> None:
+    """RFC 1042: the length in place of the EtherType, then SNAP."""
+    guest = GuestStack()
+    snap = bytes.fromhex("aaaa03 000000 0800") + plain()[14:]
+    pair = Pair()
+    pair.network.receive_frames([ethernet(guest.gateway_mac, guest.mac, len(snap), snap)], pair.now)
+    pair.settle()
+    assert pair.host.datagrams == []
+    assert pair.network.statistics().drops == {Reason.ETHERNET_TYPE: 1}
+
+
 def test_a_broadcast_with_a_tag_is_still_one() -> None:
     pair = Pair()
     packet = udp(pair.guest.ipv4, 4000, parse("172.16.7.255"), 7, b"x")

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sansnet_core.vhost import MAX_FRAME_SIZE, Fault, VhostViolation, features
 from sansnet_core.vhost.messages import Request
@@ -78,6 +82,17 @@ def test_a_batch_is_bounded_in_bytes() -> None:
         machine.up.offer([(0x40000, 65536)])
 
     assert len(machine.from_guest.take_frames(64)) == 16
+
+
+def test_the_ring_tells_whether_it_has_more() -> None:
+    machine = Machine(size=64).start()
+    assert not machine.from_guest.more
+    for _ in range(30):
+        machine.up.offer([(0x40000, 65536)])
+    for count, more in ((5, True), (64, True), (64, False)):
+        machine.from_guest.take_frames(count)
+        assert machine.from_guest.more is more
+    assert machine.up.kick_wanted() == 30, "a kick is wanted once there is no more"
 
 
 def test_indices_wrap() -> None:
@@ -225,6 +240,42 @@ def test_a_frame_is_spread_over_mergeable_buffers() -> None:
     assert machine.down.collect() == list(zip(heads, (1500, 1500, 1108), strict=False))
     received = b"".join(machine.read(0x60000 + 0x1000 * number, 1500) for number in range(3))
     assert received[: len(frame)] == bytes(10) + b"\3\0" + frame[12:]
+
+
+@given(
+    sizes=st.lists(st.lists(st.sampled_from([0, 1, 9, 12, 65, 66, 67, 300]), min_size=1, max_size=4), max_size=7),
+    split=st.integers(12, 700),
+    size=st.integers(12, 700),
+    mergeable=st.booleans(),
+)
+def test_any_buffers_get_the_bytes_of_a_frame(
+    sizes: list[list[int]], split: int, size: int, *, mergeable: bool
+) -> None:
+    """Chains of any sizes hold the same bytes of a frame in one part or in two."""
+    unwanted = features.LOG_ALL | (0 if mergeable else features.MRG_RXBUF)
+    machine = Machine(size=32).start(features.OFFERED & ~unwanted)
+    chains = {}
+    for number, lengths in enumerate(sizes):
+        buffers = [(0x60000 + 0x4000 * number + 0x1000 * place, length) for place, length in enumerate(lengths)]
+        chains[machine.down.offer(buffers, indirect=bool(number & 1))] = buffers
+    frame = bytes(12) + random.Random(size).randbytes(size - 12)
+    done = machine.to_guest.put_frames([(frame[:split], memoryview(frame)[split:]) if split < size else frame])
+
+    used = machine.down.collect()
+    written = b""
+    for head, length in used:
+        held = b"".join(machine.read(*buffer) for buffer in chains[head])
+        written += held[:length]
+        assert not any(held[length:]), "a byte was written that is not announced"
+    if written:
+        count = sum(length > 0 for _, length in used)
+        assert (done, written) == (1, frame[:10] + count.to_bytes(2, "little") + frame[12:])
+    elif mergeable:
+        assert done == 0
+        assert sum(map(sum, sizes)) < size
+    else:
+        assert done == (max(map(sum, sizes), default=0) > 0) or not any(sum(lengths) >= size for lengths in sizes)
+    assert machine.guarded()
 
 
 def test_a_header_may_be_spread_over_buffers_too() -> None:

@@ -61,7 +61,7 @@ def test_the_type_is_an_option() -> None:
 
 
 def test_bootp_has_no_options() -> None:
-    for buf in (vector(b"", cookie=bytes(4)), vector(b"\xff")):
+    for buf in (vector(b"", cookie=bytes(4)), vector(b"\x35\1\1\xff", cookie=bytes(4)), vector(b"\xff")):
         message = dhcp4.parse(buf, 0, len(buf))
         assert message.options == {}
         assert message.type is None
@@ -115,7 +115,7 @@ def test_a_broken_message_is_refused(broken: bytes) -> None:
 
 @pytest.mark.parametrize("large", [VECTOR.ljust(4096, b"\0"), vector(b"\x35\1\3" + b"\xc8\0" * 255)])
 def test_a_message_may_be_large(large: bytes) -> None:
-    assert dhcp4.parse(large, 0, len(large)).type == dhcp4.REQUEST
+    assert dhcp4.parse(bytes(42) + large, 42, 42 + len(large)).type == dhcp4.REQUEST
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 510, 511])

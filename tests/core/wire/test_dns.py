@@ -38,6 +38,9 @@ def test_a_query_with_edns() -> None:
     query = parse_query(message(flags=0x0120, counts=(1, 0, 0, 1), rest=OPT))
     assert query is not None
     assert query.edns == 0x8000
+    query = parse_query(message(counts=(1, 0, 0, 1), rest=b"\0" + struct.pack("!HHIH", 41, 1232, 0, 0)))
+    assert query is not None
+    assert query.edns == 0
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,9 @@ def test_a_query_with_edns() -> None:
         message(counts=(1, 0, 1, 0)),
         message(counts=(1, 0, 0, 1)),
         message(counts=(1, 0, 0, 2), rest=OPT + OPT),
+        message(counts=(1, 0, 0, 2), rest=OPT),
         message(counts=(1, 0, 0, 1), rest=OPT[:-1]),
+        message(counts=(1, 0, 0, 1), rest=OPT[:10]),
         message(counts=(1, 0, 0, 1), rest=OPT + b"\0"),
         message(counts=(1, 0, 0, 1), rest=b"\0" + struct.pack("!HHIH", 41, 4096, 0x10000, 0)),
         message(counts=(1, 0, 0, 1), rest=b"\0" + struct.pack("!HHIH", 250, 255, 0, 0)),
@@ -60,9 +65,11 @@ def test_a_query_with_edns() -> None:
         message(rest=b"\0"),
         message(class_=3),
         message(class_=255),
+        message(class_=0x0101),
         message(name=b"\4host\xc0\x0c"),
         message(name=b"\x40" + bytes(64) + b"\0"),
         message(name=b"\x3f" + b"a" * 63 + b"\x3f" + b"a" * 63 + b"\x3f" + b"a" * 63 + b"\x3f" + b"a" * 63 + b"\0"),
+        message(name=(b"\x3f" + b"a" * 63) * 3 + b"\x3e" + b"a" * 62 + b"\0"),  # 256 bytes
         message(name=b"\4host"),
         message()[:-1],
         message()[:20],
@@ -95,6 +102,13 @@ def test_an_answer_repeats_identifier_and_question_and_copies_two_flags() -> Non
         + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\xc0\0\2\1"
         + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4\xc0\0\2\2"
     )
+
+
+def test_an_answer_repeats_no_flag_of_edns_but_one() -> None:
+    """RFC 6891, 6.1.4; RFC 3225, 3."""
+    for flags, told in ((0x7FFF, 0), (0xFFFF, 0x8000)):
+        answer = emit_answer(Query(1, 0, NAME, A, NAME + b"\0\1\0\1", flags), A, [])
+        assert answer[-11:] == b"\0" + struct.pack("!HHIH", 41, 1232, told, 0)
 
 
 def test_an_answer_to_edns_has_edns() -> None:

@@ -147,10 +147,13 @@ def malformed(data: bytes) -> None:
         b"\xc0\x0c",  # to itself
         b"\x01a\xc0\x0c",  # to its own beginning
         b"\xc0\x0e\xc0\x0c",  # forward, and back
+        b"\xc0\x0e\0",  # forward
         b"\xc0\xff\0",  # beyond the end
         b"\xc0",
         b"\x40a\0",  # RFC 2673, obsolete
         b"\x80a\0",
+        b"\x40\0",
+        b"\x80\0",
         b"\x05abc",
         b"",
         (b"\x3f" + b"a" * 63) * 4 + b"\0",  # 257 bytes
@@ -161,10 +164,79 @@ def test_a_name_that_loops_or_is_too_long_is_malformed(name: bytes) -> None:
     malformed(HEADER + name + b"\0\1\0\1")
 
 
+def test_a_name_has_128_pointers_at_most() -> None:
+    """A root in the data of the first record, pointers behind it, each to the one before, and one more as a name."""
+    root = 12 + 11
+    pointers = [(0xC000 | place).to_bytes(2, "big") for place in (root, *range(root + 1, root + 2 * 128, 2))]
+    for count in (128, 129):
+        *inner, name = pointers[:count]
+        content = b"\0" + b"".join(inner)
+        data = (
+            struct.pack("!6H", 7, 0x8180, 0, 2, 0, 0) + b"\0" + struct.pack("!HHIH", 300, 1, 0, len(content)) + content
+        )
+        data += name + struct.pack("!HHIH", 300, 1, 0, 0)
+        if count == 128:
+            assert dns_message.parse(data).answers[1].name == b"\0"
+        else:
+            malformed(data)
+
+
+@pytest.mark.parametrize(("place", "name"), [(0x3FFF, b"\xff\xff"), (0x4000, b"\1a\0")])
+def test_a_pointer_leads_no_farther_than_14_bits(place: int, name: bytes) -> None:
+    """RFC 1035, 4.1.4."""
+    first = ResourceRecord(b"\0", 300, 1, 0, bytes(place - 12 - 11))
+    other = ResourceRecord(b"\1a\0", 300, 1, 0, b"")
+    message = Message(7, 0x8180, answers=(first, other, other))
+    data = dns_message.emit(message)
+    assert data[place:] == b"\1a\0" + struct.pack("!HHIH", 300, 1, 0, 0) + name + struct.pack("!HHIH", 300, 1, 0, 0)
+    assert dns_message.parse(data) == message
+
+
 def test_a_name_of_255_bytes_is_read() -> None:
     name = (b"\x3f" + b"a" * 63) * 3 + b"\x3d" + b"a" * 61 + b"\0"
     assert len(name) == 255
     assert dns_message.parse(HEADER + name + b"\0\1\0\1").questions == (Question(name, 1),)
+
+
+@pytest.mark.parametrize(
+    ("type_", "sent", "read", "written"),
+    [
+        pytest.param(5, b"\xc0\x0c", b"\1a\2bc\0", b"\xc0\x0c", id="CNAME"),
+        pytest.param(12, b"\1x\xc0\x0e", b"\1x\2bc\0", b"\1x\xc0\x0e", id="PTR"),
+        pytest.param(15, b"\0\5\xc0\x0e", b"\0\5\2bc\0", b"\0\5\xc0\x0e", id="MX"),
+        pytest.param(
+            6,
+            b"\xc0\x0e\xc0\x0c" + b"t" * 20,
+            b"\2bc\0\1a\2bc\0" + b"t" * 20,
+            b"\xc0\x0e\xc0\x0c" + b"t" * 20,
+            id="SOA",
+        ),
+        pytest.param(33, b"\0\1\0\2\0\3\xc0\x0e", b"\0\1\0\2\0\3\2bc\0", b"\0\1\0\2\0\3\2bc\0", id="SRV"),
+        pytest.param(1, b"\xc0\x0c\xc0\x0e", b"\xc0\x0c\xc0\x0e", b"\xc0\x0c\xc0\x0e", id="A"),
+    ],
+)
+def test_names_in_records_are_read_uncompressed(type_: int, sent: bytes, read: bytes, written: bytes) -> None:
+    """RFC 1035, 4.1.4; those of newer types are not compressed again (RFC 3597, 4)."""
+    head = struct.pack("!6H", 7, 0x8180, 1, 1, 0, 0) + b"\1a\2bc\0\0\1\0\1" + b"\xc0\x0c"
+    data = head + struct.pack("!HHIH", type_, 1, 0x10203, len(sent)) + sent
+    message = dns_message.parse(data)
+    assert message.questions == (Question(b"\1a\2bc\0", 1),)
+    assert message.answers == (ResourceRecord(b"\1a\2bc\0", type_, 1, 0x10203, read),)
+    assert dns_message.emit(message) == head + struct.pack("!HHIH", type_, 1, 0x10203, len(written)) + written
+
+
+def test_a_header_alone_is_a_message() -> None:
+    data = struct.pack("!6H", 7, 0x8183, 0, 0, 0, 0)
+    assert dns_message.parse(data) == Message(7, 0x8180, 3)
+    assert dns_message.emit(Message(7, 0x8180, 3)) == data
+
+
+def test_questions_and_records_are_counted_together() -> None:
+    record = b"\0" + struct.pack("!HHIH", 300, 1, 0, 0)
+    data = struct.pack("!6H", 7, 0x8180, 1, 1, 1, 1) + b"\0\0\1\0\1" + record * 3
+    assert len(dns_message.parse(data, 4).additional) == 1
+    with pytest.raises(Malformed, match=Reason.DNS_MALFORMED.value):
+        dns_message.parse(data, 3)
 
 
 @given(messages(), st.data())
@@ -223,11 +295,31 @@ def test_a_record_must_end_where_its_data_ends() -> None:
 
 def test_a_message_that_is_too_large_is_truncated_as_a_whole() -> None:
     record = ResourceRecord(b"\x01a\0", 16, 1, 60, b"\xff" + b"x" * 255)
-    message = Message(7, 0x8180, 0, (Question(b"\x01a\0", 16),), (record,) * 4, edns=Edns(1232))
-    assert dns_message.parse(dns_message.emit(message, 2000)) == message
-    short = dns.message.from_wire(dns_message.emit(message, 512))
-    assert short.flags & dns.flags.TC
-    assert (len(short.question), short.answer, short.edns) == (1, [], 0)
+    message = Message(7, 0x8180, 0, (Question(b"\x01a\0", 16),), (record,) * 2, (record,), (record,), Edns(1232))
+    whole = dns_message.emit(message, 2000)
+    assert dns_message.parse(whole) == message
+    assert dns_message.emit(message, len(whole)) == whole
+    for size in (512, len(whole) - 1):
+        short = dns.message.from_wire(dns_message.emit(message, size))
+        assert short.flags & dns.flags.TC
+        assert (len(short.question), short.answer, short.authority, short.additional) == (1, [], [], [])
+        assert short.edns == 0
+
+
+def test_a_message_has_65535_bytes_at_most() -> None:
+    """RFC 1035, 4.2.2."""
+    for size, records in ((65535, 1), (65536, 0)):
+        message = Message(7, 0x8180, answers=(ResourceRecord(b"\0", 16, 1, 60, bytes(size - 12 - 11)),))
+        assert len(dns_message.parse(dns_message.emit(message)).answers) == records
+
+
+def test_an_opt_record_has_a_size_upper_bits_of_the_code_a_version_and_flags() -> None:
+    """RFC 6891, 6.1.3."""
+    opt = b"\0" + struct.pack("!HHBBHH", 41, 1232, 0x12, 5, 0x8001, 4) + b"\0\x0a\0\0"
+    data = struct.pack("!6H", 7, 0x8183, 0, 0, 0, 1) + opt
+    message = Message(7, 0x8180, 0x123, edns=Edns(1232, 5, 0x8001, b"\0\x0a\0\0"))
+    assert dns_message.parse(data) == message
+    assert dns_message.emit(message) == data
 
 
 def test_a_message_with_two_opt_records_is_malformed() -> None:

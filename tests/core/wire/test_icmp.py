@@ -43,6 +43,15 @@ def test_a_wrong_checksum_is_refused_if_asked() -> None:
     assert icmp6.parse(broken6, header(ICMPV6, 12, 6), False).end == 12
 
 
+def test_the_summary_is_about_a_message_whose_checksum_is_not_complete_too() -> None:
+    assert icmp4.summary(VECTOR4[:-1] + b"?", header(ICMP, 12), "a", "b") == (
+        "a > b: ICMP echo request, id 4660, seq 5, length 12"
+    )
+    assert icmp6.summary(VECTOR6[:-1] + b"?", header(ICMPV6, 12, 6), "a", "b") == (
+        "a > b: ICMP6, echo request, id 4660, seq 5, length 12"
+    )
+
+
 def test_what_linux_sends_is_read_and_written_back() -> None:
     kinds = []
     for frame, ip in packets(ICMP):

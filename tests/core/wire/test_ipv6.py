@@ -115,6 +115,9 @@ def test_a_header_that_is_wrong_is_refused(data: bytes) -> None:
         pytest.param(packet(AH, options(UDP)), AH, 16, id="AH is left to its protocol"),
         pytest.param(packet(DESTINATION_OPTIONS, options(ESP)), ESP, 8, id="ESP behind options"),
         pytest.param(packet(DESTINATION_OPTIONS, options(UDP), payload=b""), UDP, 0, id="nothing behind"),
+        pytest.param(
+            packet(DESTINATION_OPTIONS, *[options(DESTINATION_OPTIONS)] * 7, options(UDP)), UDP, 8, id="8 headers"
+        ),
     ],
 )
 def test_extension_headers_are_walked(data: bytes, protocol: int, size: int) -> None:
@@ -253,6 +256,8 @@ def test_the_last_header(data: bytes, expected: tuple[int, int, int], before: in
         (packet(HOP_BY_HOP, options(UDP, bytes([0, 0, 0xC0, 2, 0, 0]))), icmp6.UNRECOGNIZED_OPTION, 44, False),
         (packet(HOP_BY_HOP, options(UDP, bytes([0, 0x80, 3, 0, 0, 0]))), icmp6.UNRECOGNIZED_OPTION, 43, True),
         (packet(DESTINATION_OPTIONS, options(HOP_BY_HOP), options(UDP)), icmp6.UNRECOGNIZED_NEXT_HEADER, 40, False),
+        (packet(ROUTING, routing(UDP, 1)), icmp6.ERRONEOUS_HEADER_FIELD, 42, False),
+        (packet(HOP_BY_HOP, options(ROUTING), routing(UDP, 255)), icmp6.ERRONEOUS_HEADER_FIELD, 50, False),
     ],
 )
 def test_what_is_reported_to_the_sender(data: bytes, code: int, pointer: int, to_groups: bool, before: int) -> None:

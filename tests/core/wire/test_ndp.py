@@ -35,9 +35,11 @@ def message(
     ttl: int = 255,
     code: int = 0,
 ) -> tuple[bytes, IpHeader, IcmpHeader]:
-    """A buffer that begins behind the ICMPv6 header, and the parsed headers."""
-    ip = IpHeader(6, source, destination, ICMPV6, ttl, 0, 0, 0, len(payload))
-    return payload, ip, IcmpHeader(kind, code, 0, 0, len(payload))
+    """A frame whose headers are zeros, and the parsed headers."""
+    start = 14 + 40 + 8
+    end = start + len(payload)
+    ip = IpHeader(6, source, destination, ICMPV6, ttl, 0, 14, 14 + 40, end)
+    return bytes(start) + payload, ip, IcmpHeader(kind, code, 0, start, end)
 
 
 def test_a_neighbour_solicitation_is_read() -> None:
@@ -69,6 +71,7 @@ def test_duplicate_address_detection_is_read() -> None:
         pytest.param(message(NS, B6 + SLLA, ttl=254), id="through a router"),
         pytest.param(message(RS, b"", ttl=1), id="router solicitation through a router"),
         pytest.param(message(NS, B6 + SLLA, code=1), id="code"),
+        pytest.param(message(RS, SLLA, code=1), id="router solicitation with a code"),
         pytest.param(message(NS, B6[:15]), id="no target"),
         pytest.param(message(NS, b""), id="empty"),
         pytest.param(message(NS, ndp.ALL_NODES), id="multicast target"),
@@ -78,6 +81,7 @@ def test_duplicate_address_detection_is_read() -> None:
         ),
         pytest.param(message(NS, B6, source=UNSPECIFIED, destination=B6), id="unicast detection of a duplicate"),
         pytest.param(message(NS, B6 + b"\x01\x00" + MAC), id="option of no length"),
+        pytest.param(message(NS, B6 + b"\x01\x02" + MAC + bytes(8)), id="link address of another length"),
         pytest.param(message(NS, B6 + SLLA[:7]), id="truncated option"),
         pytest.param(message(NS, B6 + b"\x01"), id="option without a length"),
         pytest.param(message(RS, SLLA + b"\xfd\x01\0\0\0\0\0\0" * 181), id="too long"),
@@ -131,6 +135,11 @@ def test_search_domains_need_no_servers_and_no_padding_if_they_fit_exactly() -> 
     assert payload == bytes(8) + SLLA + bytes.fromhex("1f020000ffffffff06646f6d61696e00")
 
 
+def test_one_server_is_advertised() -> None:
+    _, payload = ndp.advertise_router(NOTHING._replace(servers=(A6,)))
+    assert payload == bytes(8) + SLLA + bytes.fromhex("1903 0000 ffffffff") + A6
+
+
 def test_servers_and_domains_that_do_not_fit_are_left_out_whole() -> None:
     many = tuple(A6[:14] + index.to_bytes(2, "big") for index in range(200))
     _, payload = ndp.advertise_router(NOTHING._replace(servers=many, search=("example.org",) * 200))
@@ -142,11 +151,27 @@ def test_servers_and_domains_that_do_not_fit_are_left_out_whole() -> None:
     assert payload[24:].rstrip(b"\0") + b"\0" == dns_names.emit("example.org") * 92
 
 
-@given(st.lists(names, max_size=30), st.integers(0, 200))
-def test_an_advertisement_always_fits_and_its_options_add_up(search: list[str], servers: int) -> None:
+def test_servers_and_domains_may_fill_the_packet() -> None:
+    # 1280 - 40 - 16 bytes for options: two of 8 bytes, and then 8 + 75 * 16, or 8 + 1200
+    _, payload = ndp.advertise_router(NOTHING._replace(mtu=1500, servers=(A6,) * 80))
+    assert (len(payload), payload[24:26]) == (1280 - 48, bytes([25, 1 + 2 * 75]))
+    _, payload = ndp.advertise_router(NOTHING._replace(mtu=1500, search=("a" * 38,) * 40))
+    assert (len(payload), payload[24:26]) == (1280 - 48, bytes([31, 1 + 1200 // 8]))
+
+
+def test_the_padding_of_domains_fits_as_well() -> None:
+    # Behind SLLA and the head of the option there is room for 10 bytes, so for one word of 8 bytes
+    _, payload = ndp.advertise_router(NOTHING._replace(search=("a" * 8,)), 40 + 16 + 8 + 8 + 10)
+    assert payload == bytes(8) + SLLA
+    _, payload = ndp.advertise_router(NOTHING._replace(search=("a" * 6,)), 40 + 16 + 8 + 8 + 10)
+    assert payload == bytes(8) + SLLA + bytes.fromhex("1f02 0000 ffffffff 06 616161616161 00")
+
+
+@given(st.lists(names, max_size=30), st.integers(0, 200), st.integers(104, 1600))
+def test_an_advertisement_always_fits_and_its_options_add_up(search: list[str], servers: int, mtu: int) -> None:
     advertisement = NOTHING._replace(search=tuple(search), servers=(A6,) * servers, mtu=1280, prefix=bytes(8))
-    _, payload = ndp.advertise_router(advertisement)
-    assert len(payload) <= 1280 - 40 - 8
+    _, payload = ndp.advertise_router(advertisement, mtu)
+    assert len(payload) <= min(mtu, 1280) - 40 - 8
     position = 8
     while position < len(payload):
         position += 8 * payload[position + 1]
@@ -194,7 +219,16 @@ def test_names_share_their_ends() -> None:
     data = dns_names.emit_compressed(("eng.apple.com", "marketing.apple.com."), 255)
     assert data == b"\3eng\5apple\3com\0\x09marketing\xc0\x04"  # the example of RFC 3397, 2
     assert dns_names.emit_compressed(("a.b", "A.B"), 255) == b"\1a\1b\0\xc0\x00"
+    assert dns_names.emit_compressed(("a.b", "c.d", "e.b"), 255) == b"\1a\1b\0\1c\1d\0\1e\xc0\2"
     assert dns_names.emit("a.b.") == b"\1a\1b\0"
+
+
+def test_names_may_fill_the_room() -> None:
+    names = ("eng.apple.com", "marketing.apple.com")
+    assert len(dns_names.emit_list(names, 36)) == 36
+    assert len(dns_names.emit_list(names, 35)) == 15
+    assert len(dns_names.emit_compressed(names, 27)) == 27
+    assert len(dns_names.emit_compressed(names, 26)) == 15
 
 
 def test_names_too_far_for_a_pointer_are_left_out() -> None:

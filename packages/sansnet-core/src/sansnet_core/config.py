@@ -470,9 +470,9 @@ def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
     names = set()
     for name, addresses in hosts:
         _check_name("hosts", name)
-        if name.lower().rstrip(".") in names:
+        if name.lower().removesuffix(".") in names:
             raise ConfigError(f"hosts: {name!r} occurs twice; give all its addresses in one pair")
-        names.add(name.lower().rstrip("."))
+        names.add(name.lower().removesuffix("."))
         sizes = [len(each) for each in addresses]
         if max(sizes.count(4), sizes.count(16)) > MAX_ADDRESSES:
             raise ConfigError(f"hosts: {name!r} may have up to {MAX_ADDRESSES} addresses of each family")
@@ -480,12 +480,12 @@ def _check_hosts(hosts: tuple[tuple[str, tuple[bytes, ...]], ...]) -> None:
 
 def _check_name(field_name: str, name: str) -> None:
     """Check a domain name (RFC 1035, 2.3.4)."""
-    labels = name.rstrip(".").split(".")
+    bare = name.removesuffix(".")
     if (
         not name.isascii()
         or not name.isprintable()
         or " " in name
-        or not all(0 < len(label) < 64 for label in labels)
-        or len(name) > 253
+        or not all(0 < len(label) < 64 for label in bare.split("."))
+        or len(bare) > 253
     ):
         raise ConfigError(f"{field_name}: {name!r} is not a domain name")

@@ -1,4 +1,4 @@
-"""What mypyc must be told about a class, without its package `mypy_extensions`: the core has no dependencies."""
+"""The decorator by which a class tells mypyc how it is used, without the package `mypy_extensions` at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which variant of the core this is: the sources as they are, or some of them compiled (docs/how-to/compile.md).
+"""Which variant of the core this is: the sources as they are, or some of them compiled (docs/design/packaging.md).
 
 It asks the machinery of imports, and loads no other module: `sansnet --version` needs it.
 """

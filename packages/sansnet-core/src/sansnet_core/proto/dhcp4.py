@@ -194,7 +194,7 @@ def _network_options(config: NetworkConfig, ipv4: Ipv4Config, gateway: bytes) ->
     if config.fqdn is not None:
         found.append((dhcp4.CLIENT_FQDN, _FQDN_ENCODED + dns_names.emit(config.fqdn)))
     if config.dns_search:
-        found.append((dhcp4.DOMAIN_NAME, config.dns_search[0].rstrip(".").encode("ascii")))
+        found.append((dhcp4.DOMAIN_NAME, config.dns_search[0].removesuffix(".").encode()))
     return found
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.addresses import is_unspecified
 from sansnet_core.config import NetworkConfig
 from sansnet_core.context import Context
 from sansnet_core.mypyc import mypyc_attr
@@ -59,7 +58,7 @@ class Names:
         context = self._context
         if context.config is not self._config:
             self._configure(context.config)
-        if ip.destination not in self._servers or context.gso_size or is_unspecified(ip.source):
+        if ip.destination not in self._servers or context.gso_size:
             return False
         query = dns.parse_query(buf[header.start : header.end])
         if query is None or query.name not in self._hosts:

@@ -131,7 +131,7 @@ class Writer:
 
     def __init__(self, write: Callable[[bytes], object], beginning: Beginning) -> None:
         self._write = write
-        self._out = bytearray()
+        self._out = bytearray(_BLOCK.size)  # the entries of the block, behind the place for its header
         self._now: object = None
         self._passed = 0
         self._put(b"%b%d\n" % (MAGIC, VERSION))
@@ -144,7 +144,7 @@ class Writer:
     @property
     def written(self) -> int:
         """See above."""
-        return self._passed + len(self._out)
+        return self._passed + len(self._out) - _BLOCK.size
 
     def call(self, entry: Entry) -> None:
         """Write a call; the result of one that takes outputs is a list of them, or their number."""
@@ -174,7 +174,8 @@ class Writer:
     def checkpoint(self, state: bytes, config: NetworkConfig) -> None:
         """Write the state after a call that was interrupted, and the configuration."""
         self.flush()
-        out = bytearray((_CHECKPOINT,))
+        out = bytearray(_BLOCK.size)
+        out.append(_CHECKPOINT)
         put(out, config)
         put(out, state)
         self._out = out
@@ -182,9 +183,13 @@ class Writer:
 
     def flush(self) -> None:
         """Write the entries that wait for the end of their block."""
-        if self._out:
-            block, self._out = bytes(self._out), bytearray()
-            self._put(_BLOCK.pack(len(block), crc32(block)) + block)  # at once: a full disk gets all of it or nothing
+        out = self._out
+        if len(out) > _BLOCK.size:
+            self._out = bytearray(_BLOCK.size)
+            with memoryview(out) as block:
+                entries = block[_BLOCK.size :]
+                _BLOCK.pack_into(out, 0, len(entries), crc32(entries))
+            self._put(bytes(out))  # at once: a full disk gets all of it or nothing
 
     def _mark(self, now: object) -> None:
         self._now = now

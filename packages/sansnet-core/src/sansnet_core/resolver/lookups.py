@@ -65,9 +65,6 @@ class Lookups:
         self._servers: tuple[Endpoint, ...] = ()
         self.configure(config)
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     @property
     def held(self) -> int:
         """Bytes of answers, approximately."""

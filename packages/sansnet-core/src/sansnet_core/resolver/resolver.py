@@ -10,10 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TypeAlias
 
-from sansnet_core.addresses import is_unspecified
 from sansnet_core.config import ResolverConfig
 from sansnet_core.context import Context
-from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import Buffer, Endpoint, SocketId
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.udp.handler import Udp
@@ -95,8 +93,6 @@ class Resolver:
         """
         if ip.destination not in self._addresses:
             return self._names is not None and self._names(ip, header, buf)
-        if is_unspecified(ip.source):
-            raise Malformed(Reason.IP_SOURCE)
         guest = Endpoint._make((ip.source, header.source_port))
         server = Endpoint._make((ip.destination, header.destination_port))
         size = self._context.gso_size or max(header.end - header.start, 1)

@@ -56,8 +56,10 @@ class MemoryTable:
     def __init__(self, mapped: Sequence[MappedRegion] = ()) -> None:
         # The largest first, because most buffers are in it
         self.mapped: Final = tuple(sorted(mapped, key=lambda entry: -entry.region.size))
-        self._guest: Final = tuple((entry.region.guest, entry.region.size, entry.view) for entry in self.mapped)
-        self.end: Final = max((guest + size for guest, size, _ in self._guest), default=0)
+        self._guest: Final = tuple(
+            (entry.region.guest, entry.region.guest + entry.region.size, entry.view) for entry in self.mapped
+        )
+        self.end: Final = max((end for _, end, _ in self._guest), default=0)
         """The guest-physical address after the end of the highest region."""
 
     def resolve(self, address: int, length: int) -> memoryview:
@@ -66,10 +68,9 @@ class MemoryTable:
         Raises:
             VhostViolation: CHAIN_ADDRESS; they are not within one region.
         """
-        for guest, size, view in self._guest:
-            start = address - guest
-            if start >= 0 and start + length <= size:
-                return view[start : start + length]
+        for guest, end, view in self._guest:
+            if guest <= address <= end - length:
+                return view[address - guest : address - guest + length]
         raise VhostViolation(Fault.CHAIN_ADDRESS)
 
     def resolve_user(self, address: int, length: int, alignment: int) -> memoryview:

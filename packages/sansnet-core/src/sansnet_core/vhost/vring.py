@@ -17,11 +17,11 @@ also assume its byte order, little-endian.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
 from typing import Final, NamedTuple, TypeAlias
 
-from sansnet_core.orders import Frame
+from sansnet_core.orders import Buffer, Frame
 from sansnet_core.vhost import features
 from sansnet_core.vhost.faults import Fault, VhostViolation
 from sansnet_core.vhost.memory import DirtyLog, MemoryTable
@@ -47,12 +47,17 @@ _MAX_CHAIN: Final = 1024
 """Most descriptors of a chain, of an indirect table, and of all buffers for one frame to the guest; this bounds the
 work for one frame. QEMU has the same limits, but counts chains for the last one."""
 
+_MAX_COPIED: Final = virtio_net.HEADER_SIZE + MAX_FRAME_SIZE + 1
+"""Most bytes of a frame from the guest: one more than the network takes, so that it notices."""
+
 _NO_INTERRUPT: Final = 1
-_NUM_BUFFERS: Final = Struct("<H")
 _NOTHING: Final = memoryview(b"")
 
 _Buffers: TypeAlias = list[tuple[int, memoryview]]
 """Guest-physical addresses, and views of the bytes there."""
+
+_Places: TypeAlias = list[tuple[int | None, int, memoryview]]
+"""Buffers of several chains: the head of the chain for its last buffer and None for the others, then as above."""
 
 
 class RingLayout(NamedTuple):
@@ -104,6 +109,7 @@ class Vring:
         self.broken = False
         size = layout.size
         self._size: Final = size
+        self._mask: Final = size - 1
         self._memory: Final = memory
         self._log: Final = log
         self._used_log: Final = layout.log
@@ -167,22 +173,20 @@ class Vring:
             return
         self._fence()
 
-    def _head(self, position: int) -> int:
-        return self._available[2 + position % self._size]
-
-    def _walk(self, head: int) -> _Buffers:
-        """The buffers of a chain, one per descriptor. Empty buffers may have any address."""
-        resolve, direction = self._memory.resolve, self._direction
+    def _walk(self, head: int) -> tuple[_Buffers, int]:
+        """The buffers of a chain, one per descriptor, and their bytes. Empty buffers may have any address."""
+        resolve, unpack, direction = self._memory.resolve, _DESCRIPTOR.unpack_from, self._direction
         table: memoryview | bytes = self._descriptors
         count = self._size
         nested = False
         index = head
         left = min(count, _MAX_CHAIN)
         buffers: _Buffers = []
+        capacity = 0
         while True:
             if index >= count:
                 raise VhostViolation(Fault.CHAIN_INDEX)
-            address, length, flags, following = _DESCRIPTOR.unpack_from(table, index * _DESCRIPTOR_SIZE)
+            address, length, flags, following = unpack(table, index * _DESCRIPTOR_SIZE)
             if flags & _INDIRECT:
                 # Plain descriptors may precede one with a table (virtio 1.2, 2.7.5.3.2), but none may follow it
                 count, rest = divmod(length, _DESCRIPTOR_SIZE)
@@ -199,16 +203,23 @@ class Vring:
             if flags & _WRITE != direction:
                 raise VhostViolation(Fault.CHAIN_DIRECTION)
             buffers.append((address, resolve(address, length) if length else _NOTHING))
+            capacity += length
             if not flags & _NEXT:
-                return buffers
+                return buffers, capacity
             index = following
 
-    def _complete(self, head: int, length: int) -> None:
-        """Return a chain, of which `length` bytes were written. The guest sees that after `_publish`."""
-        place = self._used % self._size
-        self._elements[place] = head | length << 32
-        self._used = self._used + 1 & 0xFFFF
-        self._mark_used(4 + 8 * place, 8)
+    def _complete(self, chains: Iterable[tuple[int, int]]) -> None:
+        """Return chains (head, bytes that were written). The guest sees that after `_publish`."""
+        elements, mask, used = self._elements, self._mask, self._used
+        begin = used
+        for head, length in chains:
+            elements[used & mask] = head | length << 32
+            used = used + 1 & 0xFFFF
+        self._used = used
+        if self._log is not None:
+            while begin != used:
+                self._mark_used(4 + 8 * (begin & mask), 8)
+                begin = begin + 1 & 0xFFFF
 
     def _publish(self) -> None:
         self._used_index[1] = self._used
@@ -220,9 +231,14 @@ class Vring:
 
 
 class RingFromGuest(Vring):
-    """The guest's transmit queue."""
+    """The guest's transmit queue.
+
+    Attributes:
+        more: the last call of `take_frames` ended before the ring was empty, so the guest need not kick.
+    """
 
     _direction = 0
+    more = False
 
     def take_frames(self, limit: int) -> list[bytes]:
         """Take frames that the guest sent, each with its `virtio_net_hdr` in front.
@@ -245,26 +261,36 @@ class RingFromGuest(Vring):
 
     def _take(self, limit: int) -> list[bytes]:
         frames: list[bytes] = []
+        taken: list[tuple[int, int]] = []
         budget = _BATCH_BYTES
+        self.more = True
         while len(frames) < limit and budget > 0:
             position = self._next
             if position == self._seen and not self._look(position):
+                self.more = False
                 break
-            head = self._head(position)
-            room = virtio_net.HEADER_SIZE + MAX_FRAME_SIZE + 1
-            pieces = []
-            for _, view in self._walk(head):
-                piece = view[:room]
-                pieces.append(piece)
-                room -= len(piece)
-            frame = b"".join(pieces)
+            head = self._available[2 + (position & self._mask)]
+            buffers, size = self._walk(head)
+            views = [view for _, view in buffers]
+            frame = b"".join(views if size <= _MAX_COPIED else _cut(views))
             frames.append(frame)
             budget -= len(frame)
             self._next = position + 1 & 0xFFFF
-            self._complete(head, 0)
+            taken.append((head, 0))
         if frames:
+            self._complete(taken)
             self._publish()
         return frames
+
+
+def _cut(views: list[memoryview]) -> list[memoryview]:
+    """The first bytes, as many as are copied."""
+    room = _MAX_COPIED
+    pieces = []
+    for view in views:
+        pieces.append(view[:room])
+        room -= len(pieces[-1])
+    return pieces
 
 
 class RingToGuest(Vring):
@@ -299,13 +325,13 @@ class RingToGuest(Vring):
         done = 0
         used = self._used
         for frame in frames:
-            # The copy costs 2 us for 64 KiB; filling the buffers from two pieces would cost more
-            data = b"".join(frame) if isinstance(frame, tuple) else bytes(frame)
-            chains = self._find(len(data))
-            if chains is None:
+            headers, payload = frame if isinstance(frame, tuple) else (frame, b"")
+            found = self._find(len(headers) + len(payload))
+            if found is None:
                 break
+            chains, places = found
             if chains:
-                self._fill(chains, data)
+                self._fill(chains, places, bytes(headers), payload)
             else:
                 self.dropped += 1
             done += 1
@@ -313,54 +339,77 @@ class RingToGuest(Vring):
             self._publish()
         return done
 
-    def _find(self, size: int) -> list[tuple[int, _Buffers]] | None:
+    def _find(self, size: int) -> tuple[int, _Places] | None:
         """Take chains with room for `size` bytes, or none at all.
 
         Returns:
-            None while there are too few buffers. An empty list if the frame must be dropped.
+            Their number, 0 if the frame must be dropped, and their buffers. None while there are too few.
 
         Raises:
             VhostViolation: a chain is malformed, or FRAME_BUFFERS: dropping the frame instead would leave the same
                 buffers to the next frame.
         """
+        available, mask, table, resolve = self._available, self._mask, self._descriptors, self._memory.resolve
         position = self._next
-        room = descriptors = 0
-        chains: list[tuple[int, _Buffers]] = []
-        empty: list[int] = []
+        seen = self._seen
+        room = 0
+        places: _Places = []
+        empty: list[tuple[int, int]] = []
         while room < size:
-            if position == self._seen and not self._look(position):
-                return [] if position - self._next & 0xFFFF == self._size else None
-            head = self._head(position)
-            buffers = self._walk(head)
-            descriptors += len(buffers)
-            if descriptors > _MAX_CHAIN:
-                raise VhostViolation(Fault.FRAME_BUFFERS)
-            position = position + 1 & 0xFFFF
-            capacity = sum(len(view) for _, view in buffers)
-            if not capacity:
-                empty.append(head)
-            elif capacity < size and not self._mergeable:
-                return []
+            if position == seen:
+                if not self._look(position):
+                    return (0, []) if position - self._next & 0xFFFF == self._size else None
+                seen = self._seen
+            head = available[2 + (position & mask)]
+            if head > mask:
+                raise VhostViolation(Fault.CHAIN_INDEX)
+            address, capacity, flags, _ = _DESCRIPTOR.unpack_from(table, head * _DESCRIPTOR_SIZE)
+            if flags == _WRITE and capacity:  # as from Linux's driver; other chains cost three times as much
+                places.append((head, address, resolve(address, capacity)))
             else:
-                chains.append((head, buffers))
-                room += capacity
+                buffers, capacity = self._walk(head)
+                places += [(None, address, view) for address, view in buffers]
+                if capacity:
+                    places[-1] = (head, *buffers[-1])
+                else:
+                    empty.append((head, 0))
+            if len(places) > _MAX_CHAIN:
+                raise VhostViolation(Fault.FRAME_BUFFERS)
+            if 0 < capacity < size and not self._mergeable:
+                return 0, []
+            position = position + 1 & 0xFFFF
+            room += capacity
+        chains = (position - self._next & 0xFFFF) - len(empty)
         self._next = position
-        for head in empty:  # they have no room, so they are returned unused
-            self._complete(head, 0)
-        return chains
+        if empty:  # they have no room, so they are returned unused
+            self._complete(empty)
+        return chains, places
 
-    def _fill(self, chains: list[tuple[int, _Buffers]], data: bytes) -> None:
-        """Write a frame into chains that have room for it."""
-        rest = memoryview(data[:10] + _NUM_BUFFERS.pack(len(chains)) + data[12:])
-        for head, buffers in chains:
-            before = len(rest)
-            for address, view in buffers:
-                piece = rest[: len(view)]
-                length = len(piece)
-                if not length:
-                    continue
-                view[:length] = piece
-                rest = rest[length:]
-                if self._log is not None:
-                    self._log.mark(address, length)
-            self._complete(head, before - len(rest))
+    def _fill(self, chains: int, places: _Places, headers: bytes, payload: Buffer) -> None:
+        """Write a frame into chains that have room for it. The payload is copied once, from where it is."""
+        headers = b"".join((headers[:10], chains.to_bytes(2, "little"), headers[12:]))
+        _, _, first = places[0]
+        if len(headers) > len(first):  # it needs several buffers
+            payload, headers = b"".join((headers, payload)), b""
+        else:
+            first[: len(headers)] = headers
+        skip = len(headers)
+        rest = memoryview(payload)
+        position = written = 0
+        log = self._log
+        filled: list[tuple[int, int]] = []
+        for head, address, view in places:
+            piece = rest[position : position + len(view) - skip]
+            size = len(piece)
+            if size:
+                view[skip : skip + size] = piece
+                position += size
+            size += skip
+            skip = 0
+            if log is not None and size:
+                log.mark(address, size)
+            written += size
+            if head is not None:
+                filled.append((head, written))
+                written = 0
+        self._complete(filled)

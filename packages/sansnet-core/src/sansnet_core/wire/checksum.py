@@ -13,22 +13,28 @@ from sansnet_core.orders import Buffer
 
 __all__ = ["finish", "ones_sum", "partial", "pseudo_sum"]
 
-_FOLD_ABOVE: Final = 2048
-"""Bytes. Larger buffers are folded by halves before the modulo: 70 us instead of 280 us for 65000 bytes."""
+_WHOLE: Final = 512
+_HALVES: Final = 4096
+"""Bytes. Buffers above these sizes are summed in two halves, and in 16 pieces. The modulo costs twice as much per byte
+as a conversion and an addition, so it is done once, on the sum of the pieces: 1460 bytes take 1.6 us instead of 2.1,
+65000 bytes 42 us instead of 87."""
 
 
 def ones_sum(data: Buffer) -> int:
     """The one's-complement sum of `data` as 16-bit big-endian words, an odd last byte padded with zero: 0 to 65534."""
+    # With the bytes of each word swapped, the padding adds nothing; the sum is swapped at the end (RFC 1071, 2)
     size = len(data)
-    value = int.from_bytes(data, "big")
-    if size & 1:
-        value <<= 8
-        size += 1
-    while size > _FOLD_ABOVE:
-        size = ((size >> 1) + 1) & ~1
-        bits = size << 3
-        value = (value >> bits) + (value & ((1 << bits) - 1))
-    return value % 65535
+    if size <= _WHOLE:
+        total = int.from_bytes(data, "little")
+    elif size <= _HALVES:
+        half = size >> 1 & ~1
+        total = int.from_bytes(data[:half], "little") + int.from_bytes(data[half:], "little")
+    else:
+        piece = (size >> 4) + 2 & ~1
+        total = 0
+        for start in range(0, size, piece):
+            total += int.from_bytes(data[start : start + piece], "little")
+    return (total % 65535 << 8) % 65535
 
 
 def pseudo_sum(source: bytes, destination: bytes, protocol: int) -> int:

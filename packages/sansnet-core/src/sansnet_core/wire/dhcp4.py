@@ -92,8 +92,9 @@ DOMAIN_SEARCH: Final = 119
 CLASSLESS_ROUTES: Final = 121
 END: Final = 255
 
-# op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr, chaddr; sname and file are elsewhere
-_HEADER: Final = Struct("!BBBBIHH4s4s4s4s16s")
+# op, htype, hlen, xid, flags, ciaddr, yiaddr, giaddr, chaddr; hops, secs and siaddr are skipped, and written as 0;
+# sname and file are elsewhere
+_HEADER: Final = Struct("!BBBxI2xH4s4s4x4s16s")
 _SNAME: Final = 44
 _FILE: Final = 108
 _FILE_END: Final = 236
@@ -157,9 +158,7 @@ def parse(buf: Buffer, start: int, end: int) -> Message:
     if not OPTIONS <= end - start <= _MAX_SIZE:
         raise Malformed(Reason.DHCP_MALFORMED)
     data = bytes(buf[start:end])
-    operation, hardware_type, size, _, transaction, _, flags, client, yours, _, relay, hardware = _HEADER.unpack_from(
-        data
-    )
+    operation, hardware_type, size, transaction, flags, client, yours, relay, hardware = _HEADER.unpack_from(data)
     cookie = data[236:OPTIONS]
     if size > 16 or cookie not in (_COOKIE, bytes(4)):
         raise Malformed(Reason.DHCP_MALFORMED)
@@ -210,13 +209,10 @@ def emit(message: Message) -> bytes:
             message.operation,
             message.hardware_type,
             len(message.hardware),
-            0,
             message.transaction,
-            0,
             message.flags,
             message.client,
             message.yours,
-            bytes(4),
             message.relay,
             message.hardware,
         ),

@@ -18,7 +18,7 @@ _PLAIN: Final = frozenset(range(0x21, 0x7F)) - frozenset(b'."\\')
 
 
 def _labels(name: str) -> list[bytes]:
-    return [bytes([len(label)]) + label.encode("ascii") for label in name.rstrip(".").split(".")]
+    return [bytes([len(label)]) + label.encode() for label in name.removesuffix(".").split(".")]
 
 
 def emit(name: str) -> bytes:
@@ -87,8 +87,8 @@ def from_text(name: str) -> bytes:
     encoded = b""
     for part in name.split(".") if name != "." else ():
         first, *others = part.split("\\")
-        label = first.encode("ascii")
+        label = first.encode()
         for other in others:
-            label += bytes((int(other[:3]),)) + other[3:].encode("ascii")
+            label += bytes((int(other[:3]),)) + other[3:].encode()
         encoded += bytes((len(label),)) + label
     return encoded + b"\0"

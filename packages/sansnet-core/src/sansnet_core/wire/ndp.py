@@ -42,7 +42,7 @@ HOP_LIMIT: Final = 255
 # https://www.iana.org/assignments/icmpv6-parameters, NDP option formats
 _SOURCE_LINK_ADDRESS: Final = 1
 _TARGET_LINK_ADDRESS: Final = 2
-_PREFIX: Final = Struct("!BBBBIII16s")
+_PREFIX: Final = Struct("!BBBBIII8s8x")
 _PREFIX_TYPE: Final = 3
 _PREFIX_ON_LINK: Final = 0x80
 _PREFIX_AUTONOMOUS: Final = 0x40
@@ -146,9 +146,10 @@ def parse(buf: Buffer, ip: IpHeader, icmp: IcmpHeader) -> Solicitation:
     link_address = None
     for kind, data in _options(buf, start, icmp.end):
         if kind == _SOURCE_LINK_ADDRESS:
-            if unspecified or data[0] & 1:  # the answer to a group address would go to all stations
+            # RFC 2464, 6: no other length is Ethernet's. The answer to a group address would go to all stations
+            if unspecified or len(data) != 6 or data[0] & 1:
                 raise Malformed(Reason.NDP_MALFORMED)
-            link_address = data[:6]
+            link_address = data
     return Solicitation(target, link_address)
 
 
@@ -197,14 +198,14 @@ def advertise_router(advertisement: RouterAdvertisement, link_mtu: int = _MAX_AD
     options = b""
     if prefix is not None:
         use = _PREFIX_ON_LINK | _PREFIX_AUTONOMOUS
-        options += _PREFIX.pack(_PREFIX_TYPE, 4, 64, use, valid, valid, 0, prefix + bytes(8))
+        options = _PREFIX.pack(_PREFIX_TYPE, 4, 64, use, valid, valid, 0, prefix)
     options += _link_address(_SOURCE_LINK_ADDRESS, mac)
     if mtu is not None:
         options += _MTU.pack(_MTU_TYPE, 1, 0, mtu)
-    servers = servers[: max(room - len(options) - _SERVERS.size, 0) // 16]
-    if servers:
-        options += _SERVERS.pack(_SERVERS_TYPE, 1 + 2 * len(servers), 0, valid) + b"".join(servers)
-    names = dns_names.emit_list(search, max(room - len(options) - _SEARCH.size, 0) & ~7)
+    count = min(len(servers), (room - len(options) - _SERVERS.size) // 16)
+    if count > 0:
+        options += _SERVERS.pack(_SERVERS_TYPE, 1 + 2 * count, 0, valid) + b"".join(servers[:count])
+    names = dns_names.emit_list(search, (room - len(options) - _SEARCH.size) & ~7)
     if names:
         names += bytes(-len(names) % 8)
         options += _SEARCH.pack(_SEARCH_TYPE, 1 + len(names) // 8, 0, valid) + names

@@ -87,13 +87,13 @@ def complete(frame: Buffer) -> bytes:
 
     Never raises, so that frames with an invalid header can be captured, too.
     """
-    body = bytes(frame[HEADER_SIZE:])
+    body = memoryview(frame)[HEADER_SIZE:]
     try:
         header = parse(frame)
     except Malformed:
-        return body
+        return bytes(body)
     if not header.flags & NEEDS_CSUM:
-        return body
+        return bytes(body)
     field = header.checksum_start + header.checksum_offset
     checksum = finish(ones_sum(body[header.checksum_start :]))
-    return body[:field] + checksum.to_bytes(2, "big") + body[field + 2 :]
+    return b"".join((body[:field], checksum.to_bytes(2, "big"), body[field + 2 :]))

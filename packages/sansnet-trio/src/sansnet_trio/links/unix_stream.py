@@ -26,9 +26,6 @@ __all__ = ["MTU", "UnixStream"]
 MTU: Final = MtuLimits(default=65520, largest=MAX_FRAME_SIZE - ethernet.HEADER_SIZE)
 """Without offloads no frame is larger than the MTU, so the default is as large as that of a tap."""
 
-_READ_BYTES: Final = 256 << 10
-"""Most bytes of one `recv`: about what a socket with the kernel's default limits holds."""
-
 _WRITE_FRAMES: Final = 256
 """Most frames of one `sendmsg`, which takes 1024 pieces (IOV_MAX); a frame has at most 3."""
 
@@ -70,8 +67,7 @@ class UnixStream(Uncopyable):
         """
         try:
             frames = self._decoder.take_frames(limit)
-            if not frames and (data := self._receive()):
-                self._decoder.receive(data)
+            if not frames and self._receive():
                 frames = self._decoder.take_frames(limit)
         except FrameLengthError as error:
             raise LinkClosed(f"{error}: the guest does not use the protocol of `-netdev stream`") from error
@@ -85,7 +81,12 @@ class UnixStream(Uncopyable):
             pieces = encode(batch)
             if self._written:
                 pieces = _without(pieces, self._written)
-            left = self._send(pieces) + self._written
+            sent = self._send(pieces)
+            if sent == sum(map(len, pieces)):
+                done += len(batch)
+                self._written = 0
+                continue
+            left = sent + self._written
             for frame in batch:
                 size = LENGTH_SIZE + (len(frame[0]) + len(frame[1]) if isinstance(frame, tuple) else len(frame))
                 if left < size:
@@ -93,24 +94,27 @@ class UnixStream(Uncopyable):
                     return done
                 left -= size
                 done += 1
-            self._written = 0
         return done
 
     def close(self) -> None:
         """See `Link`."""
         self._socket.close()
 
-    def _receive(self) -> bytes:
-        """The bytes that have arrived; empty if there are none."""
+    def _receive(self) -> bool:
+        """Receive the bytes that have arrived; whether there are any."""
+        room = self._decoder.room()
+        if not room:
+            return False  # frames wait to be taken
         try:
-            data = self._socket.recv(_READ_BYTES)
+            count = self._socket.recv_into(room)
         except BlockingIOError:
-            return b""
+            return False
         except (ConnectionResetError, BrokenPipeError) as error:
             raise LinkClosed("the guest has closed the connection") from error
-        if not data:
+        if not count:
             raise LinkClosed("the guest has closed the connection")
-        return data
+        self._decoder.received(count)
+        return True
 
     def _send(self, pieces: list[Buffer]) -> int:
         """Send as much as the socket takes; the number of bytes that it took."""

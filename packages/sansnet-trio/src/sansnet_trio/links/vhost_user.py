@@ -170,6 +170,7 @@ class VhostUserLink(Uncopyable):
         try:
             frames = ring.take_frames(limit)
             notify = bool(frames) and ring.must_notify()
+            more = ring.more and len(frames) < limit  # after as many as the limit, the driver looks again itself
         except VhostViolation as error:
             violation = error.with_traceback(None)
         if violation is not None:
@@ -177,8 +178,8 @@ class VhostUserLink(Uncopyable):
             self._violated(violation, FROM_GUEST)
         if notify:
             _signal(self._calls[FROM_GUEST])
-        if frames:
-            # The guest kicks only after the ring was found empty, so look again until it is
+        if more:
+            # The guest kicks only after the ring was found empty, so look again
             _signal(self._kicks[FROM_GUEST])
         return frames
 

@@ -219,7 +219,6 @@ class Tcp:
 
     def reconfigured(self) -> None:
         """Follow the context's new configuration."""
-        self.prediction.expect_changes()
         self.opening.reconfigured()
 
     def judge_again(self) -> None:

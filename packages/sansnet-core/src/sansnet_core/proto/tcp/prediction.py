@@ -8,8 +8,7 @@ full. Its effect is written down in `take` (header prediction; Van Jacobson, 199
 A frame is taken completely or not at all. One that is malformed, belongs to no connection, or has anything to learn
 from (the Ethernet header must be that of the guest's latest frame, from its own address) is left to the ordinary path
 before anything has changed. So no rule of the protocol is only here, and the network works the same without this
-module; a property test runs both with the same inputs. The expected headers are made again after a frame that took the
-ordinary path, which may have changed them.
+module; a property test runs both with the same inputs.
 
 Sequence numbers are compared in place: see `wire.tcp.MASK`.
 """
@@ -27,7 +26,6 @@ from sansnet_core.proto.tcp.arrival import COPY_BELOW
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.states import FLOWING
-from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, HALF, MASK, RST, SYN, TcpHeader
 from sansnet_core.wire.virtio_net import GSO_UDP_L4, HEADER_SIZE
@@ -53,24 +51,9 @@ class Prediction:
         shared: the state that all connections share.
         flows: key of a connection -> connection.
 
-    Attributes:
-        stale: the expected headers may be out of date. Set it whenever the guest's addresses may have changed.
-        enabled: whether segments are taken at all.
     """
 
-    __slots__ = (
-        "_context",
-        "_ethernet4",
-        "_ethernet6",
-        "_flows",
-        "_guest4",
-        "_guest6",
-        "_max_size",
-        "_shared",
-        "_start",
-        "enabled",
-        "stale",
-    )
+    __slots__ = ("_context", "_expected", "_flows", "_max_size", "_shared", "_start")
 
     def __init__(self, context: Context, shared: TcpShared[TcpFlow], flows: dict[bytes, TcpFlow]) -> None:
         link = context.config.link
@@ -79,26 +62,7 @@ class Prediction:
         self._flows = flows
         self._start = HEADER_SIZE if link.vnet_header else 0
         self._max_size = self._start + link.max_frame_size
-        self._ethernet4 = self._ethernet6 = self._guest4 = self._guest6 = b""
-        self.enabled = True
-        self.stale = True
-
-    def expect_changes(self) -> None:
-        """The guest's addresses may have changed."""
-        self.stale = True
-
-    def _refresh(self) -> None:
-        """Make the expected headers: the guest's own addresses, as far as they are at its latest Ethernet address."""
-        self.stale = False
-        context = self._context
-        guest, find = context.guest, context.guest.stations.find
-        # On a link that must verify checksums, the ordinary path does
-        usable = self.enabled and not context.config.link.verify_checksums
-        ethernet = context.config.mac + guest.mac
-        self._ethernet4 = ethernet + ETHERTYPE_IPV4 if usable else b""
-        self._ethernet6 = ethernet + ETHERTYPE_IPV6 if usable else b""
-        self._guest4 = guest.ipv4 if guest.ipv4 and find(guest.ipv4) == guest.mac else b""
-        self._guest6 = guest.ipv6 if guest.ipv6 and find(guest.ipv6) == guest.mac else b""
+        self._expected = context.expected
 
     def receive(self, frame: Buffer) -> bool:
         """Take a frame if it is a well-formed segment of a connection.
@@ -109,6 +73,7 @@ class Prediction:
         if type(frame) is not bytes and (type(frame) is not memoryview or not frame.readonly):
             return False
         start = self._start
+        expected = self._expected
         size = len(frame)
         if not start + 54 <= size <= self._max_size:
             return False
@@ -116,27 +81,27 @@ class Prediction:
         if version == 0x45:
             if frame[start + 23] != TCP:
                 return False
-            if self.stale:
-                self._refresh()
+            if expected.stale:
+                expected.refresh()
             length, fragment, _, key, sequence, acknowledgment, offset, flags, field = _IPV4.unpack_from(
                 frame, start + 16
             )
             begin, end = start + 54, start + 14 + length
             if (
-                frame[start : start + 14] != self._ethernet4
+                frame[start : start + 14] != expected.ethernet4
                 or fragment & _FRAGMENTED
                 or int.from_bytes(frame[start + 14 : start + 34], "big") % 65535
-                or key[:4] != self._guest4
+                or key[:4] != expected.guest4
             ):
                 return False
         elif version >> 4 == 6:
             if frame[start + 20] != TCP or size < start + 74:
                 return False
-            if self.stale:
-                self._refresh()
+            if expected.stale:
+                expected.refresh()
             length, _, key, sequence, acknowledgment, offset, flags, field = _IPV6.unpack_from(frame, start + 18)
             begin, end = start + 74, start + 54 + length
-            if frame[start : start + 14] != self._ethernet6 or key[:16] != self._guest6:
+            if frame[start : start + 14] != expected.ethernet6 or key[:16] != expected.guest6:
                 return False
         else:
             return False
