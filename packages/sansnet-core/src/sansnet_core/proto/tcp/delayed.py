@@ -12,6 +12,7 @@ from math import inf
 from typing import Protocol
 
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.proto.tcp.receiving import Receiver
 
 __all__ = ["DelayedAcks"]
@@ -26,6 +27,7 @@ class Delaying(Protocol):
         """Have the connection flushed."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class DelayedAcks:
     """The connections whose acknowledgments are delayed.
 

@@ -58,8 +58,7 @@ class TcpFlow(Output):
         shared: the state that all connections share.
         socket: the host's socket.
         key: the handler's key of the connection.
-        guest, remote: the guest's endpoint, and the other end as the guest sees it.
-        host: the other end of the host's socket.
+        guest, remote, host: the guest's endpoint, the other end as the guest sees it, and that of the host's socket.
         inbound: the connection comes from outside.
         undecided: it waits for a verdict, or for the addresses of a name.
 
@@ -440,6 +439,7 @@ class TcpFlow(Output):
 
     def flush(self) -> None:
         """Send the guest the data, FIN, acknowledgment and window that are due."""
+        self.awake()
         self.dirty = False
         guest, _, _, down = self.lifecycle
         if guest is not ESTABLISHED and guest is not TIME_WAIT:

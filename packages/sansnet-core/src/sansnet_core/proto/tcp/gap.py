@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.wire.tcp import add, diff
 
@@ -17,6 +18,7 @@ PIECE_COST: Final = 100
 """Bytes that CPython takes for a piece in addition to its data, approximately."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Gap:
     """The pieces beyond a gap.
 

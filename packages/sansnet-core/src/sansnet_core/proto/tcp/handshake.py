@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sansnet_core.config import NetworkConfig
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.wire.tcp import (
     MAX_WINDOW_SCALE,
     TcpOptions,
@@ -96,6 +97,7 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
     return Terms(own_mss, mss, frame_payload, window, own_scale, options.window_scale, sack, sack_blocks)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Negotiation:
     """Negotiates, and keeps the terms: most connections of a guest have the same, and share one object then.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.wire.tcp import diff
 
 __all__ = ["MAX_BURST", "Loss"]
@@ -19,6 +20,7 @@ _MAX_SACKED: Final = 64
 """Ranges that SACK reported and that are remembered. Forgetting the others costs needless retransmissions only."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Loss:
     """Losses of one connection.
 

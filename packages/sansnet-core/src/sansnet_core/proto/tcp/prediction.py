@@ -19,6 +19,7 @@ from struct import Struct
 from typing import Final
 
 from sansnet_core.context import Context
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer, SendStream
 from sansnet_core.proto.tcp import arrival
 from sansnet_core.proto.tcp.arrival import COPY_BELOW
@@ -41,6 +42,7 @@ _FLAGS: Final = ACK | RST | SYN | FIN
 _NO_ACK: Final = ACK | RST | SYN
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Prediction:
     """Takes the segments that are as expected.
 
