@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from sansnet_core import (
+from sansnet_core import COMPILED, (
     Action,
     Allow,
     ConfigError,

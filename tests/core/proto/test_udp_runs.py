@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from sansnet_core.egress import FlowHeaders
 from sansnet_core.proto.udp.runs import MAX_DATAGRAMS, Runs
 
 
-class Headers:
+class Headers(FlowHeaders):
     """Stands for the headers of one flow; `sent` has the payloads of its frames, with the size of their datagrams."""
 
     def __init__(self, most: int = 60_000) -> None:
