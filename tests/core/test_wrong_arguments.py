@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from sansnet_core import COMPILED, (
+from sansnet_core import (
+    COMPILED,
     Action,
     Allow,
     ConfigError,
