@@ -18,7 +18,7 @@ from meter import Children, Meter, memory, on_one_processor
 from programs import Guest, Program, run_to_end
 from results import Row, Sample
 
-__all__ = ["CELLS", "Cell"]
+__all__ = ["CELLS", "MEGABITS", "Cell"]
 
 DEFAULT_MTU: Final = 65520
 EVERYWHERE: Final = "0.0.0.0"
@@ -104,7 +104,7 @@ def settle(guest: Guest) -> None:
     while time.monotonic() < limit:
         meter = Meter(guest.processes)
         time.sleep(SETTLING)
-        if meter.seconds() < SETTLING / 20:
+        if meter.used() < SETTLING / 20:
             return
 
 
@@ -112,9 +112,9 @@ def count(guest: Guest, measuring: Process, seconds: float) -> tuple[list[float]
     """The numbers of the end that measures, and the program's processor time meanwhile."""
     if (line := measuring.read_line(WARM_UP + PATIENCE)) != "begin":
         raise CellFailed(f"an end of the traffic said {line!r}")
-    meter = Meter(guest.processes)
+    meter = guest.meter()
     numbers = measuring.read_line(seconds + PATIENCE)
-    return [float(word) for word in numbers.split()], meter.seconds()
+    return [float(word) for word in numbers.split()], meter.used()
 
 
 def traffic(

@@ -26,7 +26,7 @@ from meter import adopt_orphans, busy_processors
 from programs import PROGRAMS, Program, sansnet
 from results import Results, describe_host, report
 
-__all__ = ["main"]
+__all__ = ["MISTAKES", "allow_descriptors", "at_most", "keep_bytecode", "main"]
 
 REFERENCE: Final = "pasta-13"
 """Ratios are relative to this program."""
@@ -34,6 +34,9 @@ REFERENCE: Final = "pasta-13"
 DEFAULT: Final = ("pasta-12", "pasta-13", "slirp4netns-13", "sansnet")
 ONLY: Final = {"slirp4netns-13": ("tcp-up-*", "tcp-down-*")}
 """Patterns of the cells in which a program takes part, unless it is asked for: there pasta may stall."""
+
+MISTAKES: Final = (CellFailed, OSError, ValueError, subprocess.SubprocessError)
+"""Errors of a measurement, after which the next one goes on."""
 
 QUIET: Final = 1.0
 """Seconds before each round in which the load of the machine is measured."""
@@ -103,7 +106,7 @@ def run_round(
                 with at_most(seconds + cell.limit):
                     for sample in cell.measure(program, laboratory, seconds):
                         results.add(program.name, sample)
-            except (CellFailed, OSError, ValueError, subprocess.SubprocessError) as failure:
+            except MISTAKES as failure:
                 results.fail(f"{cell.name} of {program.name} in {title}: {failure}")
 
 

@@ -147,7 +147,7 @@ class Bench:
             check_mtu(machine, cell.mtu)
             meter = Meter(lambda: descendants(pid))
             output = machine.shell(f"traffic connect {words}", check=False).stdout
-            used = meter.seconds()
+            used = meter.used()
             lines = server.stdout.read() if cell.direction == "up" else output
             counted, taken, count = map(float, lines.split()[-3:])
             if not counted:

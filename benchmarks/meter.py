@@ -28,8 +28,8 @@ class Meter:
         self._processes = processes
         self._before = _times(processes())
 
-    def seconds(self) -> float:
-        """In the kernel or not, of all threads."""
+    def used(self) -> float:
+        """Seconds, in the kernel or not, of all threads."""
         return sum(now - self._before.get(thread, 0) for thread, now in _times(self._processes()).items()) / 1e9
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from laboratory import PORT, CellFailed, Laboratory, Namespace, Process, descendants, find_cat, wait_for
+from meter import Meter
 from references import RELEASES, Release
 
 __all__ = [
@@ -30,6 +31,13 @@ __all__ = [
 
 START_LIMIT: Final = 15.0
 """Seconds that a program may take until its guest runs."""
+
+
+class Usage(Protocol):
+    """A measurement of a program that has begun."""
+
+    def used(self) -> float:
+        """Seconds of processor time so far, if nothing else is measured."""
 
 
 class Guest:
@@ -49,6 +57,10 @@ class Guest:
         if self.program is None:
             return []
         return [pid for pid in descendants(self.program) if pid != self.namespace.pid]
+
+    def meter(self) -> Usage:
+        """Begins to measure the processor time of the program."""
+        return Meter(self.processes)
 
 
 class Program(Protocol):

@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
-"""Write the tables and pictures of docs/performance.md from the files that `compare.py --json` and `machines.py` wrote.
+"""Write the tables and pictures of docs/performance.md from files of `compare.py`, `machines.py` and `where.py`.
 
-`publish.py FILE...` replaces what stands between the marks of each file's kind, and the picture of that kind.
+`publish.py FILE...` replaces the text between the marks of each file's kind, and the picture of that kind. `--json` of
+those programs wrote the files.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 from typing import Final
 
 from picture import draw
-from results import Results, grouped
+from results import Results, aligned, grouped
 
-__all__ = ["publish", "render"]
+__all__ = ["publish", "publish_file", "render"]
 
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs/performance.md"
 
@@ -34,18 +36,37 @@ def publish(results: Results, page: Path) -> None:
     Raises:
         SystemExit: the page has no marks for this kind.
     """
-    begin, end = f"<!-- results: {results.kind} -->", f"<!-- /results: {results.kind} -->"
-    text = page.read_text()
-    if begin not in text or end not in text:
-        sys.exit(f"{page} has no place for the kind {results.kind}: it needs the lines {begin} and {end}")
     picture = page.with_name(f"performance-{results.kind}.svg")
+    replace(page, results.kind, f"![Ratios to {results.reference}]({picture.name})\n\n{render(results)}")
     picture.write_text(draw(results))
-    shown = f"{begin}\n\n![Ratios to {results.reference}]({picture.name})\n\n{render(results)}\n\n{end}"
-    page.write_text(re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: shown, text, flags=re.DOTALL))
+
+
+def replace(page: Path, kind: str, text: str) -> None:
+    """Replace the text between the marks of a kind.
+
+    Raises:
+        SystemExit: the page has no such marks.
+    """
+    begin, end = f"<!-- results: {kind} -->", f"<!-- /results: {kind} -->"
+    before = page.read_text()
+    if begin not in before or end not in before:
+        sys.exit(f"{page} has no place for the kind {kind}: it needs the lines {begin} and {end}")
+    shown = f"{begin}\n\n{text}\n\n{end}"
+    page.write_text(re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: shown, before, flags=re.DOTALL))
+
+
+def publish_file(file: Path, page: Path) -> None:
+    """Change the page for a file of any of the three programs."""
+    document = json.loads(file.read_text())
+    if document["kind"] == "where":
+        conditions = "\n".join(f"- {name}: {text}" for name, text in document["host"].items())
+        replace(page, "where", f"{conditions}\n\n{aligned(document['lines'])}")
+    else:
+        publish(Results.load(file), page)
 
 
 if __name__ == "__main__":
     if not sys.argv[1:]:
         sys.exit("usage: publish.py FILE...")
     for name in sys.argv[1:]:
-        publish(Results.load(Path(name)), PAGE)
+        publish_file(Path(name), PAGE)

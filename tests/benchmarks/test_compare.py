@@ -19,6 +19,7 @@ from cells import CELLS
 from compare import at_most
 from laboratory import CellFailed, build_traffic
 from meter import Children, Meter, memory
+from publish import publish_file
 from references import RELEASES
 from results import Results
 
@@ -78,6 +79,21 @@ def test_another_build_gets_a_column_of_its_own(tmp_path: Path) -> None:
     assert set(found.values["version"]) == {"sansnet", "other"}
 
 
+def test_where_the_time_goes_is_a_table_of_the_page(tmp_path: Path) -> None:
+    file, page = tmp_path / "where.json", tmp_path / "performance.md"
+    line = [sys.executable, "benchmarks/where.py", "--seconds", "0.3", "--programs", "sansnet", "--only", "tcp-rr-1"]
+    done = subprocess.run([*line, "--json", str(file)], capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    page.write_text("<!-- results: where -->\n<!-- /results: where -->\n")
+    publish_file(file, page)
+    [line_of_cell] = [each for each in page.read_text().splitlines() if each.startswith("| tcp-rr-1 ")]
+    _, _, program, _, used, own, kernel, calls, named, _ = (each.strip() for each in line_of_cell.split("|"))
+    assert program == "sansnet"
+    assert float(own) + float(kernel) == pytest.approx(float(used), rel=0.02)
+    assert float(calls) > 3  # at least it waits, reads and writes
+    assert "read" in named
+
+
 def test_a_cell_that_takes_too_long_is_given_up() -> None:
     begin = time.monotonic()
     with pytest.raises(CellFailed, match="took more than 0 s"), at_most(0.1):
@@ -127,9 +143,9 @@ def test_processor_time_of_all_processes_is_counted() -> None:
                 int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             ]
             both, one = Meter(lambda: [process.pid, *children]), Meter(lambda: [process.pid])
-            while one.seconds() < 0.2:
+            while one.used() < 0.2:
                 time.sleep(0.05)
-            assert both.seconds() > one.seconds() > 0
+            assert both.used() > one.used() > 0
         finally:
             os.killpg(process.pid, signal.SIGKILL)
 

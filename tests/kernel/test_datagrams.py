@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import socket
 import struct
@@ -35,17 +34,7 @@ def client(guest: Guest, server: str, port: int) -> socket.socket:
 
 
 def exchange(near: socket.socket, data: bytes) -> bytes:
-    """The answer to a datagram.
-
-    One that is larger than the uplink's packets, and fits the guest's own link, tells the guest the path's MTU first;
-    the next one goes in fragments, as on any host behind a router.
-    """
-    near.send(data)
-    try:
-        return near.recv(65536)
-    except OSError as error:
-        if error.errno != errno.EMSGSIZE:
-            raise
+    """The answer to a datagram."""
     near.send(data)
     return near.recv(65536)
 

@@ -130,9 +130,15 @@ def test_a_datagram_too_large_for_its_path_teaches_the_guest_the_mtu(lab: Lab, a
         learnt: list[int] = []
         while SMALL_MTU not in learnt:  # the host may know it already, or its uplink's only
             assert len(learnt) < 2
-            sock.send(bytes(min(size, 1500 - headers if learnt else size)))
-            with pytest.raises(OSError, match="too long"):
-                sock.recv(100)
+            refused = ""
+            for _ in range(10):  # the first one is sent in fragments
+                try:
+                    sock.send(bytes(min(size, 1500 - headers if learnt else size)))
+                except OSError as error:
+                    refused = str(error)
+                    break
+                time.sleep(0.3)
+            assert "too long" in refused
             learnt.append(sock.getsockopt(*MTU[sock.family]))
         assert learnt in ([SMALL_MTU], [1500, SMALL_MTU])
         with pytest.raises(OSError, match="too long"):
@@ -147,9 +153,7 @@ def test_a_datagram_that_may_be_fragmented_arrives(lab: Lab, far: Namespace, gue
 
 
 @pytest.mark.parametrize("address", [FAR4, FAR6])
-def test_a_program_that_does_not_care_arrives_when_its_kernel_has_learnt(
-    lab: Lab, far: Namespace, address: str
-) -> None:
+def test_a_program_that_does_not_ask_arrives_as_from_the_host(lab: Lab, far: Namespace, address: str) -> None:
     with (
         Echo.datagrams(far.datagram(address, ECHO_PORT)),
         lab.guest() as guest,
@@ -157,11 +161,12 @@ def test_a_program_that_does_not_care_arrives_when_its_kernel_has_learnt(
     ):
         sock.settimeout(0.5)
         answers = []
-        for _ in range(4):  # one is lost to each smaller MTU on the way
+        for _ in range(3):  # over IPv6, one is lost to a router with a smaller MTU
             sock.sendto(bytes(20_000), (address, ECHO_PORT))
             with suppress(TimeoutError):
                 answers.append(len(sock.recv(65536)))
         assert answers[-2:] == [20_000, 20_000]
+        assert len(answers) == 3 or ":" in address
 
 
 def test_an_alias_of_the_hosts_loopback_refuses_by_its_own_name(lab: Lab) -> None:

@@ -42,7 +42,7 @@ def captured(guest: Guest) -> Iterator[socket.socket]:
 
 def segments(packets: socket.socket, port: int) -> list[Segment]:
     """The segments from a port that were captured so far."""
-    found = []
+    found: list[Segment] = []
     data = bytearray(HEADERS.size)
     while True:
         try:
@@ -84,6 +84,11 @@ def drain(stream: socket.socket) -> int:
     return total
 
 
+def send_and_close(stream: socket.socket, data: bytes) -> None:
+    stream.sendall(data)
+    stream.close()
+
+
 @pytest.mark.parametrize("answer", [b"short", bytes(50_000)], ids=["short", "long"])
 def test_fin_comes_with_the_last_data(lab: Lab, answer: bytes) -> None:
     with lab.guest() as guest, captured(guest) as packets, connected(guest, lab) as (near, far, port):
@@ -102,8 +107,7 @@ def test_data_come_in_whole_frames(lab: Lab, mtu: int) -> None:
     """A few frames are smaller, while the window of the guest is small, and when its program is slow."""
     size = 32 * MEBIBYTE
     with lab.guest("--mtu", str(mtu)) as guest, captured(guest) as packets, connected(guest, lab) as (near, far, port):
-        sender = threading.Thread(target=lambda: (far.sendall(bytes(size)), far.close()), daemon=True)
-        sender.start()
+        threading.Thread(target=send_and_close, args=(far, bytes(size)), daemon=True).start()
         assert drain(near) == size
         sizes = [segment.size for segment in segments(packets, port) if segment.size]
         small = [each for each in sizes if each < max(sizes) // 2]

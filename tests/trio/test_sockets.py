@@ -34,7 +34,6 @@ from sansnet_core.addresses import parse, with_zone
 from sansnet_trio.host.sockaddr import encode, family_of
 from sansnet_trio.host.socket_context import READ_AT_ONCE
 from sansnet_trio.host.sockets import LINGER
-from sansnet_trio.host.streams import Stream
 from tests.lab.namespaces import Namespace, held_namespace
 from tests.trio.fake import Bench
 
@@ -431,16 +430,38 @@ def test_a_connection_takes_two_changes_of_the_epoll_set_whatever_happens(monkey
         assert changes == ["remove"]
 
 
-def test_a_stream_that_is_closed_in_the_batch_that_ends_it_is_not_shut_down_first(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with accepted() as (bench, remote):
-        remote.shutdown(socket.SHUT_WR)
-        bench.until("stream_ended")
-        monkeypatch.setattr(Stream, "_finish_sending", None)
-        bench.order(SendStream(ONE, b"last"), ShutdownStream(ONE), CloseSocket(ONE))
+class Noted(socket.socket):
+    """A socket that notes when it is shut down."""
+
+    shutdowns = 0
+
+    def shutdown(self, how: int) -> None:
+        type(self).shutdowns += 1
+        super().shutdown(how)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in two batches"])
+def test_a_stream_is_shut_down_unless_it_is_closed_in_the_same_batch(together: bool) -> None:
+    near, remote = connected_pair()
+    with Bench() as bench, remote:
+        noted = Noted(fileno=near.detach())
+        Noted.shutdowns = 0
+        bench.sockets.adopt_stream(ONE, noted, 0.0)
+        if together:
+            bench.order(SendStream(ONE, b"last"), ShutdownStream(ONE), CloseSocket(ONE))
+        else:
+            bench.order(SendStream(ONE, b"last"), ShutdownStream(ONE))
+            bench.order(CloseSocket(ONE))
         assert drain(remote) == 4
         assert len(bench.sockets) == 0
+        assert Noted.shutdowns == (0 if together else 1)
+
+
+def connected_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection over loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        return near, listener.accept()[0]
 
 
 def test_a_stream_that_cannot_send_all_before_it_is_closed_ends_after_the_data() -> None:

@@ -32,9 +32,9 @@ from sansnet_core import (
     ShutdownStream,
     SocketId,
 )
+from sansnet_core.proto.tcp.gap import PIECE_COST
+from sansnet_core.proto.tcp.loss import MAX_BURST
 from sansnet_core.proto.tcp.memory import RESERVE
-from sansnet_core.proto.tcp.receiving import PIECE_COST
-from sansnet_core.proto.tcp.sending import MAX_BURST
 from sansnet_core.testing import SECRET, SERVER, GuestStack, make_config
 from sansnet_core.testing.packets import (
     ACK,

@@ -191,7 +191,7 @@ def without_cause(order: object) -> object:
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("gone", [True, False])
-@pytest.mark.parametrize("part", ["output", "sender", "receiver"])
+@pytest.mark.parametrize("part", ["_headers", "sender", "receiver"])
 def test_a_connection_whose_parts_are_broken_is_given_up_too(part: str, gone: bool) -> None:
     bench, _, flow = begun()
     setattr(flow, part, None)

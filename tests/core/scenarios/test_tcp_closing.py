@@ -262,7 +262,8 @@ def test_the_end_waits_until_the_host_took_all_data() -> None:
     connection.shutdown()
     pair.settle()
 
-    assert not stream.shutdown_ordered
+    assert stream.shutdown_ordered
+    assert not stream.shutdown
     pair.drive(lambda: stream.shutdown)
     assert len(stream.received) == 1000
     assert connection.retransmissions == 0

@@ -8,7 +8,7 @@ from errno import ECONNREFUSED
 import pytest
 
 from sansnet_core import Limits, OpenStream, Reason
-from sansnet_core.proto.tcp.receiving import PIECE_COST
+from sansnet_core.proto.tcp.gap import PIECE_COST
 from sansnet_core.testing import SERVER, HostScript, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, RST, SYN, TCP, Ip, Segment, fragments, udp
 from tests.sim.memory import Memory

@@ -362,7 +362,7 @@ def test_the_mtu_of_a_path_of_another_family_counts_for_the_guests_headers() -> 
     assert isinstance(order, SendDatagram)
     error = ExtendedError(errno.EMSGSIZE, 1, 0, 0, 1300, None)
     bench.network.datagram_failed(order.socket, order.remote, error, bytes(1400), bench.now)
-    bench.collect()
+    bench.wait(1)
     (packet,) = bench.packets
     assert packet.payload[:2] == b"\3\4"
     assert int.from_bytes(packet.payload[6:8], "big") == 1280

@@ -15,6 +15,7 @@ from sansnet_core.dropped import KEPT, Dropped, Kept
 from sansnet_core.egress import Egress
 from sansnet_core.entropy import Entropy
 from sansnet_core.errors import Reason
+from sansnet_core.expected_headers import ExpectedHeaders
 from sansnet_core.guest_addresses import GuestAddresses
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowRefused, NameAsked, Notice
@@ -48,6 +49,7 @@ class Context:
         refusals_unreported: notices about refused flows and names that were left out, because there were too many.
         address_map: which address of one side is which of the other.
         egress: sends frames to the guest.
+        expected: the headers that the guest's frames are expected to have.
         gso_size: bytes per datagram if the current frame is an offloaded run of UDP datagrams (USO), else 0.
         verify: whether to verify the TCP, UDP or ICMP checksum of the current frame.
         drops: how many times each `Reason` occurred.
@@ -64,6 +66,7 @@ class Context:
         "drops",
         "egress",
         "entropy",
+        "expected",
         "gso_size",
         "guest",
         "ignored",
@@ -88,6 +91,7 @@ class Context:
         self.guest = GuestAddresses(config)
         self.address_map = AddressMap(config)
         self.egress = Egress(config.link, config.mac, self.guest, self.out, self.entropy)
+        self.expected = ExpectedHeaders(config, self.guest)
         self.drops: Counter[Reason] = Counter()
         self.last_drops: dict[Reason, deque[Kept]] = {}
         self.ignored = 0

@@ -40,11 +40,14 @@ ETHERNET: Final = 14
 MAX_PACKET_SIZE: Final = 65535
 """Bytes; the most that IP's length fields can express."""
 
-_IPV4_TCP: Final = Struct("!BBHHHBBH8s4sIIBBHHH")
-_IPV6_TCP: Final = Struct("!IHBB32s4sIIBBHHH")
-_IPV4_UDP: Final = Struct("!BBHHHBBH8s4sHH")
-_IPV6_UDP: Final = Struct("!IHBB32s4sHH")
+_IPV4_TCP: Final = Struct("!BBHHHBBH12sIIBBHHH")
+_IPV6_TCP: Final = Struct("!IHBB36sIIBBHHH")
+_IPV4_UDP: Final = Struct("!BBHHHBBH12sHH")
+_IPV6_UDP: Final = Struct("!IHBB36sHH")
 _PORTS: Final = Struct("!HH")
+
+_IPV4_SUM: Final = 0x4500 + DONT_FRAGMENT + 20
+"""The sum of the fields of an IPv4 header that the pseudo-header does not have, without TTL and TOS."""
 
 _MAX_PREFIXES: Final = 64
 """Most prefixes in the cache. There is one for each segment size, and the guest chooses the sizes."""
@@ -202,50 +205,50 @@ class FlowHeaders:
         source: the remote endpoint in the guest's packets.
         destination: the guest's endpoint.
         protocol: `TCP` or `UDP`.
+        mac: the guest's Ethernet address while the table of stations does not have it; empty if none is known.
     """
 
     __slots__ = (
-        "_addresses",
-        "_base",
         "_egress",
+        "_ends",
         "_generation",
         "_gso",
         "_gso_prefix",
-        "_guest",
         "_mac",
-        "_ports",
         "_prefix",
         "_pseudo",
-        "_version4",
     )
 
-    def __init__(self, egress: Egress, source: Endpoint, destination: Endpoint, protocol: int) -> None:
+    def __init__(
+        self, egress: Egress, source: Endpoint, destination: Endpoint, protocol: int, mac: bytes = b""
+    ) -> None:
         self._egress = egress
-        self._addresses = source.address + destination.address
-        self._ports = _PORTS.pack(source.port, destination.port)
-        self._version4 = len(source.address) == 4
+        self._ends = source.address + destination.address + _PORTS.pack(source.port, destination.port)
+        """Addresses and ports, as they follow each other in a packet."""
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
-        # The IPv4 header without total length, TTL and TOS
-        self._base = (0x4500 + DONT_FRAGMENT + protocol + int.from_bytes(self._addresses, "big")) % 65535
-        self._guest = destination.address
-        self._mac = egress.stations.find(destination.address)
+        self._mac = egress.stations.find(destination.address) or mac or None
         self._generation = -1
         self._gso = 0
         self._prefix = self._gso_prefix = b""
 
+    @property
+    def mac(self) -> bytes | None:
+        """The Ethernet address that the packets go to; None if the guest's is not known."""
+        return self._mac
+
     def _refresh(self, protocol: int, gso_size: int) -> None:
-        egress = self._egress
-        version = 4 if self._version4 else 6
+        egress, ends = self._egress, self._ends
+        version, guest = (4, ends[4:8]) if len(ends) == 12 else (6, ends[16:32])
         if protocol == TCP:
-            offset, size, gso_type = 16, 20, GSO_TCPV4 if self._version4 else GSO_TCPV6
+            offset, size, gso_type = 16, 20, GSO_TCPV4 if version == 4 else GSO_TCPV6
         else:
             offset, size, gso_type = 6, 8, GSO_UDP_L4
-        size += 34 if self._version4 else 54
+        size += 34 if version == 4 else 54
         if not egress.checksum_offload:
             offset = 0
         # Keep the address of a station that the table has dropped; look up one that was never in it for each packet
-        self._mac = egress.stations.find(self._guest) or self._mac
-        mac = self._mac or egress.station(self._guest)
+        self._mac = egress.stations.find(guest) or self._mac
+        mac = self._mac or egress.station(guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
         self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
         self._generation, self._gso = egress.stations.generation if self._mac else -1, gso_size
@@ -276,15 +279,16 @@ class FlowHeaders:
             self._refresh(TCP, gso_size or self._gso)
         size = 20 + len(options) + len(payload)
         offset = (20 + len(options)) << 2
+        ends = self._ends
         pseudo = self._pseudo + size
         if egress.checksum_offload:
-            checksum = partial(pseudo)
+            checksum = pseudo % 65535 or 65535  # `partial` without its call, for each segment
         else:
-            ports = int.from_bytes(self._ports, "big") % 65535
+            ports = int.from_bytes(ends[-4:], "big") % 65535
             header = ports + sequence + acknowledgment + (offset << 8 | flags) + window + ones_sum(options)
             checksum = finish(pseudo + header + ones_sum(payload))
         prefix = self._gso_prefix if gso_size else self._prefix
-        if self._version4:
+        if len(ends) == 12:
             head = prefix + _IPV4_TCP.pack(
                 0x45,
                 0,
@@ -293,9 +297,8 @@ class FlowHeaders:
                 DONT_FRAGMENT,
                 TTL,
                 TCP,
-                finish(self._base + 20 + size + (TTL << 8)),
-                self._addresses,
-                self._ports,
+                65535 - (pseudo + _IPV4_SUM + (TTL << 8)) % 65535,  # `finish` without its call
+                ends,
                 sequence,
                 acknowledgment,
                 offset,
@@ -310,8 +313,7 @@ class FlowHeaders:
                 size,
                 TCP,
                 TTL,
-                self._addresses,
-                self._ports,
+                ends,
                 sequence,
                 acknowledgment,
                 offset,
@@ -332,7 +334,9 @@ class FlowHeaders:
             tos: TOS or traffic class.
         """
         egress = self._egress
-        header = 28 if self._version4 else 48
+        ends = self._ends
+        version4 = len(ends) == 12
+        header = 28 if version4 else 48
         if segment_size and segment_size < len(payload):
             fits = egress.link.uso and header + segment_size <= egress.link.mtu
             step = self.largest_run(segment_size) if fits else segment_size
@@ -350,9 +354,9 @@ class FlowHeaders:
         prefix = self._gso_prefix if segment_size else self._prefix
         size = 8 + len(payload)
         checksum = partial(self._pseudo + size) if egress.checksum_offload else self._udp_checksum(payload)
-        if self._version4:
+        if version4:
             total = 20 + size
-            ip_checksum = finish(self._base + total + (ttl << 8) + tos)
+            ip_checksum = finish(self._pseudo + _IPV4_SUM + size + (ttl << 8) + tos)
             head = _IPV4_UDP.pack(
                 0x45,
                 tos,
@@ -362,34 +366,34 @@ class FlowHeaders:
                 ttl,
                 UDP,
                 ip_checksum,
-                self._addresses,
-                self._ports,
+                ends,
                 size,
                 checksum,
             )
         else:
-            head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, self._addresses, self._ports, size, checksum)
+            head = _IPV6_UDP.pack(0x60000000 | tos << 20, size, UDP, ttl, ends, size, checksum)
         egress.put(prefix + head, payload)
 
     def holds(self, payload: Buffer, segment_size: int) -> bool:
         """Whether a datagram of this flow, or each one of a run, can carry its data."""
         size = min(segment_size or len(payload), len(payload))
-        return size <= MAX_PACKET_SIZE - (28 if self._version4 else 8)
+        return size <= MAX_PACKET_SIZE - (28 if len(self._ends) == 12 else 8)
 
     def largest_run(self, segment_size: int) -> int:
         """Most payload bytes of one frame of datagrams, for a link with USO; a multiple of `segment_size`."""
-        room = min(self._egress.link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if self._version4 else 48)
+        room = min(self._egress.link.max_frame_size - ETHERNET, MAX_PACKET_SIZE) - (28 if len(self._ends) == 12 else 48)
         return max(room // segment_size, 1) * segment_size
 
     def _udp_checksum(self, payload: Buffer) -> int:
         size = 8 + len(payload)
-        ports = int.from_bytes(self._ports, "big") % 65535
+        ports = int.from_bytes(self._ends[-4:], "big") % 65535
         return finish(self._pseudo + 2 * size + ports + ones_sum(payload))
 
     def _large_datagram(self, payload: Buffer, ttl: int, tos: int) -> None:
         if len(payload) > MAX_PACKET_SIZE - 8:
             raise UsageError(f"a datagram cannot carry {len(payload)} bytes")
-        size = len(self._addresses) >> 1
-        source, destination = self._addresses[:size], self._addresses[size:]
-        header = self._ports + _PORTS.pack(8 + len(payload), self._udp_checksum(payload))
+        ends = self._ends
+        size = (len(ends) - 4) >> 1
+        source, destination = ends[:size], ends[size:-4]
+        header = ends[-4:] + _PORTS.pack(8 + len(payload), self._udp_checksum(payload))
         self._egress.packet(source, destination, UDP, header + payload, ttl=ttl, tos=tos)

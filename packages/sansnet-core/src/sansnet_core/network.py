@@ -40,12 +40,9 @@ __all__ = ["Network"]
 class Network(Copyable):
     """One guest's network: facts in, frames and orders out.
 
-    After any input method, take the outputs: first `take_orders`, since executing them may cause further facts, then
-    `take_frames`.
-
-    In all methods, `socket` is the name of a host socket: from the order to open it, `stream_accepted` or
-    `forward_added`. `now` is in seconds of a monotonic clock; if it is before that of the last input, `UsageError` is
-    raised.
+    After any input, call first `take_orders`, since carrying them out may cause facts, then `take_frames`. `socket` is
+    the name of a host socket: from the order to open it, `stream_accepted` or `forward_added`. `now` is in seconds of a
+    monotonic clock; `UsageError` is raised if it is before that of the last input.
 
     Args:
         config: addresses, services and limits.
@@ -115,12 +112,13 @@ class Network(Copyable):
         self._frames.reconfigured()
         self._echo.reconfigured()
         self._udp.reconfigured()
-        self._tcp.opening.reconfigured()
+        self._tcp.reconfigured()
         if not keep_flows and rules_differ(old, config):
             self._tcp.judge_again()
             self._udp.judge_again()
             self._echo.judge_again()
         self._ndp.reconfigured(old)
+        context.expected.configure(config)
 
     def guest_attached(self, now: float) -> None:
         """A guest is on the link, for the first time or again: request its Ethernet address. Then take the outputs."""
@@ -131,9 +129,7 @@ class Network(Copyable):
             self._ndp.locate_guest()
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
-        """Frames came from the guest. Then take the outputs.
-
-        Each frame causes at most two orders and a few frames.
+        """Frames came from the guest; each causes at most two orders and a few frames. Then take the outputs.
 
         Args:
             frames: Ethernet frames without their checksum, each behind a `virtio_net_hdr` if the link has it.
@@ -143,13 +139,16 @@ class Network(Copyable):
             UsageError: `now` is before that of the last input, or one is not a frame; those before it were received.
         """
         context = self._begin(now)
-        receive, start = self._frames.receive, self._frames.start
+        receive, start, expected = self._frames.receive, self._frames.start, context.expected
+        prediction, known = self._tcp.prediction, self._udp.known
         frame: Buffer = b""
         try:
             for frame in frames:
                 self._received += 1
                 try:
-                    receive(frame)
+                    if not (prediction.receive(frame) or known.receive(frame)):
+                        expected.stale = True
+                        receive(frame)
                 except Malformed as malformed:  # the only place that catches errors of the guest
                     context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
         except TypeError as error:

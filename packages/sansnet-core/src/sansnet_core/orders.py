@@ -216,9 +216,13 @@ class SendDatagram:
     tos: int
     """TOS or traffic class of the guest's packet, with its ECN bits."""
     may_fragment: bool = False
-    """Whether the packet may be fragmented. If not, and it is too large for the path, it fails with EMSGSIZE."""
+    """Whether the packet may be fragmented, by the host or a router. If not, and the host's kernel knows a smaller path
+    MTU, it fails with EMSGSIZE."""
     local: bytes | None = None
     """Source address (IP_PKTINFO), for a socket that is bound to none; None leaves the choice to the kernel."""
+    fragment_here: bool = False
+    """Whether it is sent in fragments in that case, as datagrams of the host's own programs are (IP_PMTUDISC_WANT).
+    Routers must not fragment it all the same."""
 
 
 @value_class

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import UsageError
-from sansnet_core.proto.tcp.receiving import CHALLENGE_INTERVAL, DELAYED_ACK, PIECE_COST, Receiver
+from sansnet_core.proto.tcp.gap import PIECE_COST
+from sansnet_core.proto.tcp.receiving import CHALLENGE_INTERVAL, DELAYED_ACK, Receiver
 from sansnet_core.wire.tcp import add
 
 MSS = 1460
@@ -59,17 +60,17 @@ def test_the_first_window_is_never_scaled(limit: int, edge: int) -> None:
 )
 def test_when_a_larger_window_is_announced(held: int, taken: int, opens: bool) -> None:
     receiver = filled(held)
-    receiver.delivered(taken)
+    receiver.delivered(taken, 1460)
     assert receiver.window_opens(MSS, LIMIT) is opens
 
 
 def test_a_window_smaller_than_two_segments_opens_by_half() -> None:
     receiver = opened(1000)
     receiver.accept(FIRST, bytes(1000), 8)
-    receiver.delivered(499)
+    receiver.delivered(499, 1460)
     assert not receiver.window_opens(MSS, 1000)
     assert receiver.offer_window(MSS, 1000) == 0
-    receiver.delivered(1)
+    receiver.delivered(1, 1460)
     assert receiver.window_opens(MSS, 1000)
     assert receiver.offer_window(MSS, 1000) == 500
 
@@ -78,16 +79,16 @@ def test_a_window_of_one_byte_opens() -> None:
     receiver = opened(1)
     receiver.accept(FIRST, b"x", 8)
     assert receiver.offer_window(MSS, 1) == 0
-    receiver.delivered(1)
+    receiver.delivered(1, 1460)
     assert receiver.window_opens(MSS, 1)
     assert receiver.offer_window(MSS, 1) == 1
 
 
 def test_the_window_is_not_moved_by_less_than_a_segment_and_never_back() -> None:
     receiver = filled(50_000)
-    receiver.delivered(MSS - 1)
+    receiver.delivered(MSS - 1, 1460)
     assert receiver.offer_window(MSS, LIMIT) == 50_000
-    receiver.delivered(1)
+    receiver.delivered(1, 1460)
     assert receiver.offer_window(MSS, LIMIT) == 50_000 + MSS
     assert receiver.offer_window(MSS, 10) == 50_000 + MSS  # memory is short
 
@@ -207,13 +208,13 @@ def test_challenges_are_limited_and_said() -> None:
 
 def test_a_socket_takes_what_was_ordered_and_no_more() -> None:
     receiver = filled(10)
-    receiver.delivered(0)
-    receiver.delivered(10)
+    receiver.delivered(0, 1460)
+    receiver.delivered(10, 1460)
     assert receiver.unsent == 0
     with pytest.raises(UsageError, match=r"^count: 1 bytes were reported as sent, but only 0 were ordered$"):
-        receiver.delivered(1)
+        receiver.delivered(1, 1460)
     with pytest.raises(UsageError):
-        receiver.delivered(-1)
+        receiver.delivered(-1, 1460)
 
 
 def test_bytes_to_a_proxy_are_held_as_well() -> None:

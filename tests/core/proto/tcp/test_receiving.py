@@ -7,7 +7,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core.proto.tcp.receiving import PIECE_COST, Receiver
+from sansnet_core.proto.tcp.gap import PIECE_COST
+from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.wire.tcp import add
 
 WINDOW = 300

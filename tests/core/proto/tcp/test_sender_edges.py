@@ -7,10 +7,10 @@ from math import inf
 import pytest
 
 from sansnet_core.proto.tcp.handshake import Terms
+from sansnet_core.proto.tcp.loss import MAX_BURST
 from sansnet_core.proto.tcp.sending import (
     DUPLICATES,
     INITIAL_RTO,
-    MAX_BURST,
     MAX_RTO,
     MIN_RTO,
     RETRY_AFTER_RESET,
@@ -82,7 +82,7 @@ def again(sender: Sender) -> list[tuple[int, int]]:
 
 
 def recovers(sender: Sender) -> bool:
-    return sender.recover is not None
+    return sender.loss is not None and sender.loss.recover is not None
 
 
 def probes(sender: Sender) -> bool:
@@ -419,7 +419,8 @@ def test_three_duplicates_begin_recovery() -> None:
         assert take(sender, 0, 2.1) == Acked(0, False, False)
         assert sender.duplicates == count
     assert take(sender, 0, 2.1) == Acked(0, False, True)
-    assert sender.recover == position(1000)
+    assert sender.loss is not None
+    assert sender.loss.recover == position(1000)
     assert again(sender) == [(0, 100)]
     take(sender, 1000, 2.2)
     assert not recovers(sender)
@@ -448,9 +449,11 @@ def test_partial_acknowledgments_continue_recovery() -> None:
     again(sender)
     assert take(sender, 300, 2.2) == Acked(300, False, True)
     assert again(sender) == [(300, 100)]
-    assert sender.recover == position(1000)
+    assert sender.loss is not None
+    assert sender.loss.recover == position(1000)
     take(sender, 999, 2.3)
-    assert sender.recover == position(1000)
+    assert sender.loss is not None
+    assert sender.loss.recover == position(1000)
     take(sender, 1000, 2.3)
     assert not recovers(sender)
 
@@ -481,9 +484,10 @@ def test_sack_without_permission_and_nonsense_is_ignored() -> None:
     send(sender, 1000, 2.0)
     for block in ((0, 500), (500, 500), (900, 500), (500, 1001), (-100, 300)):
         take(sender, 0, 2.1, sack=(block,), window=WINDOW + sender.duplicates + 1)
-        assert not sender._sacked, block
+        assert sender.loss is None, block
     take(sender, 0, 2.1, sack=((1, 1000),))
-    assert sender._sacked == [(position(1), position(1000))]
+    assert sender.loss is not None
+    assert sender.loss.sacked == [(position(1), position(1000))]
 
 
 def test_blocks_are_merged() -> None:
@@ -492,17 +496,22 @@ def test_blocks_are_merged() -> None:
     take(sender, 0, 2.1, sack=((700, 800), (100, 200), (400, 500)))
     take(sender, 0, 2.1, sack=((200, 300), (450, 460), (490, 600)))
     expected = [(position(first), position(last)) for first, last in ((100, 300), (400, 600), (700, 800))]
-    assert sender._sacked == expected
+    assert sender.loss is not None
+    assert sender.loss.sacked == expected
     take(sender, 299, 2.2)
-    assert sender._sacked == expected
+    assert sender.loss is not None
+    assert sender.loss.sacked == expected
     take(sender, 300, 2.2)
-    assert sender._sacked == expected[1:]
+    assert sender.loss is not None
+    assert sender.loss.sacked == expected[1:]
     take(sender, 500, 2.2)
-    assert sender._sacked == expected[1:]
+    assert sender.loss is not None
+    assert sender.loss.sacked == expected[1:]
     take(sender, 600, 2.2)
-    assert sender._sacked == expected[2:]
+    assert sender.loss is not None
+    assert sender.loss.sacked == expected[2:]
     take(sender, 800, 2.2)
-    assert sender._sacked is None
+    assert sender.loss is None or not sender.loss.sacked
 
 
 def test_blocks_are_in_the_order_of_the_stream_and_may_be_small() -> None:
@@ -510,7 +519,8 @@ def test_blocks_are_in_the_order_of_the_stream_and_may_be_small() -> None:
     send(sender, 1000, 2.0)
     blocks = ((100, 200), (5, 6), (201, 300))  # the second is before the numbers wrap
     take(sender, 0, 2.1, sack=blocks)
-    assert sender._sacked == [(position(first), position(last)) for first, last in ((5, 6), (100, 200), (201, 300))]
+    assert sender.loss is not None
+    assert sender.loss.sacked == [(position(first), position(last)) for first, last in ((5, 6), (100, 200), (201, 300))]
 
 
 def test_a_timeout_forgets_what_sack_reported_and_sends_all_again() -> None:
@@ -552,7 +562,7 @@ def test_what_is_given_up_is_freed() -> None:
     send(sender, 500, 2.0)
     take(sender, 0, 2.1, sack=((100, 200),))
     sender.free_buffers()
-    assert sender._sacked is None
+    assert sender.loss is None or not sender.loss.sacked
     assert list(sender.buffer.segments(0, 500, MSS, [])) == []
 
 

@@ -41,7 +41,7 @@ from sansnet_core.context import Context
 from sansnet_core.egress import TTL
 from sansnet_core.errors import HeaderProblem, Reason
 from sansnet_core.mypyc import mypyc_attr
-from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, Buffer, Endpoint, ExtendedError
+from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, ORIGIN_LOCAL, Buffer, Endpoint, ExtendedError
 from sansnet_core.token_bucket import TokenBucket
 from sansnet_core.wire import icmp4, icmp6, ipv4, ipv6
 from sansnet_core.wire.ip import ICMP, ICMPV6, UDP, IpHeader
@@ -242,6 +242,31 @@ class IcmpErrors:
         if icmp is not None and self._may_answer(source, destination, protocol, payload):
             sender = destination if error.offender == host else self._sender(error.offender, source, destination)
             self._send(icmp, sender, source, _quote(source, destination, protocol, payload), error.ttl)
+
+    def tell_mtu(self, guest: Endpoint, remote: Endpoint, mtu: int) -> bool:
+        """Tell the guest's kernel the MTU of a path, and none of its sockets.
+
+        The message quotes an echo reply of the guest. Linux sends these itself, so it takes the MTU and reports no
+        error to a program (`icmp_err` in its net/ipv4/icmp.c, `icmpv6_err` in its net/ipv6/icmp.c).
+
+        Args:
+            guest: one end of the path.
+            remote: its other end, as in the guest's packets.
+            mtu: bytes.
+
+        Returns:
+            Whether a message about this path may be sent.
+        """
+        source, destination = guest.address, remote.address
+        if len(source) == 4:
+            protocol, reply = ICMP, icmp4.emit(icmp4.ECHO_REPLY, 0, 0, b"")
+        else:
+            protocol, reply = ICMPV6, icmp6.emit(icmp6.ECHO_REPLY, 0, 0, b"", source, destination)
+        if not self._may_answer(source, destination, protocol, reply):
+            return False
+        error = ExtendedError(EMSGSIZE, ORIGIN_LOCAL, 0, 0, mtu, None)
+        self.host_failed(error, b"", source, destination, protocol, reply)
+        return True
 
     def refuse(self, reason: Reason, ip: IpHeader, buf: Buffer) -> None:
         """Report that a packet of the guest was dropped here; most reasons are not reported.

@@ -209,7 +209,7 @@ class _Connection:
         self._check_end()
 
     def _check_end(self) -> None:
-        if self._guest_ended and not (self._waiting or self._answers or self._ended):
+        if self._guest_ended and not (self._chunks or self._waiting or self._answers or self._ended):
             self._end()
 
     def _end(self) -> None:

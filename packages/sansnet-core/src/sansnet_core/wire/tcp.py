@@ -16,7 +16,9 @@ __all__ = [
     "CWR",
     "ECE",
     "FIN",
+    "HALF",
     "HEADER_SIZE",
+    "MASK",
     "MAX_WINDOW_SCALE",
     "PSH",
     "RST",
@@ -61,8 +63,9 @@ MAX_WINDOW_SCALE: Final = 14
 """A larger shift counts as this one (RFC 7323, 2.3)."""
 _SACK_BLOCK: Final = Struct("!II")
 
-_MASK: Final = 0xFFFFFFFF
-_HALF: Final = 0x80000000
+MASK: Final = 0xFFFFFFFF
+"""`(a - b) & MASK` is how many bytes the sequence number `a` is after `b`, if that is less than `HALF`."""
+HALF: Final = 0x80000000
 
 
 class TcpHeader(NamedTuple):
@@ -243,12 +246,12 @@ def sack_option(blocks: Iterable[tuple[int, int]]) -> bytes:
 
 def add(a: int, n: int) -> int:
     """Sequence number `n` bytes after `a` (before it, if negative)."""
-    return (a + n) & _MASK
+    return (a + n) & MASK
 
 
 def diff(a: int, b: int) -> int:
     """How many bytes `a` is after `b`; negative if before: -2^31 to 2^31 - 1."""
-    return ((a - b + _HALF) & _MASK) - _HALF
+    return ((a - b + HALF) & MASK) - HALF
 
 
 def summary(buf: Buffer, ip: IpHeader, source: str, destination: str) -> str:

@@ -38,10 +38,12 @@ __all__ = ["DatagramSocket", "Deliver", "open_datagrams", "report_datagram"]
 
 _MAX_PAYLOAD: Final = 65507  # of one send, whether one datagram or a run: 65535 - IPv4 and UDP headers
 _MAX_BURST: Final = 64
+_NOTHING: Final[list[Buffer]] = []  # of all sockets without a run, most of which are idle; never changed
+_ALWAYS_WHOLE: Final = 1232  # bytes of data that every path takes; whether it may be fragmented does not matter
 _PRIVILEGED_PORTS: Final = 1024  # IPPORT_RESERVED in netinet/in.h
 
-_Head: TypeAlias = tuple[Endpoint, int, int, bool, bytes | None]
-"""Destination, TTL, TOS, whether it may be fragmented, source: equal for all datagrams of one run."""
+_Head: TypeAlias = tuple[Endpoint, int, int, bool | None, bytes | None]
+"""Destination, TTL, TOS, whether it may be fragmented (see `set_fragment`), source: equal in all datagrams of a run."""
 
 Deliver: TypeAlias = Callable[[Endpoint, bytes, Ancillary, float], None]
 """Called with the source of a datagram or a run of them, the payload, the control messages, and the time."""
@@ -149,7 +151,7 @@ class DatagramSocket:
         self._deliver = deliver
         self._keep_open = keep_open
         self._burst = 1
-        self._run: list[Buffer] = []
+        self._run = _NOTHING
         self._head: _Head | None = None  # of the run
         self._size = 0  # of each datagram of the run
         self._room = 0  # bytes that can be added to the run
@@ -166,8 +168,11 @@ class DatagramSocket:
             Whether no datagram was waiting before.
         """
         first = not self._run
-        head = (order.remote, order.ttl, order.tos, order.may_fragment, order.local)
         data, size = order.data, order.segment_size
+        may_fragment: bool | None = order.may_fragment
+        if not may_fragment and (order.fragment_here or (size or len(data)) <= _ALWAYS_WHOLE):
+            may_fragment = None
+        head = (order.remote, order.ttl, order.tos, may_fragment, order.local)
         if 0 < size < len(data):
             view = memoryview(data)
             for start in range(0, len(view), size):
@@ -183,19 +188,20 @@ class DatagramSocket:
             self._room = self._room - size if size == self._size else 0
             return
         self.flush(now)
-        self._run.append(data)
+        self._run = [data]
         self._head = head
         self._size = size
         self._room = _MAX_PAYLOAD - size if size < self._segment_limit else 0
 
     def flush(self, now: float) -> None:
         """Send the datagrams that wait."""
-        if not self._run or self._head is None:
+        run, head = self._run, self._head
+        if not run or head is None:
             return
-        run, self._run = self._run, []
-        if len(run) == 1 or not self._send(self._head, run, now):
+        self._run, self._head = _NOTHING, None
+        if len(run) == 1 or not self._send(head, run, now):
             for data in run:
-                self._send(self._head, [data], now)
+                self._send(head, [data], now)
 
     def _send(self, head: _Head, run: list[Buffer], now: float) -> bool:
         """Send a datagram or a run.

@@ -45,15 +45,15 @@ class PacketOptions:
         self._socket = sock
         self._family = sock.family
         self._ttl = self._tos = -1
-        self._may_fragment: bool | None = None
+        self._may_fragment: bool | None = None  # as in a new socket
 
-    def set(self, ttl: int, tos: int, may_fragment: bool) -> None:
+    def set(self, ttl: int, tos: int, may_fragment: bool | None) -> None:
         """Use these options for the next packets.
 
         Args:
             ttl: TTL or hop limit.
             tos: TOS or traffic class.
-            may_fragment: whether the packets may be sent in fragments.
+            may_fragment: whether the packets may be sent in fragments; see `set_fragment`.
 
         Raises:
             OSError: the kernel refused one of them.

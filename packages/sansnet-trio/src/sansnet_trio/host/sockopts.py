@@ -77,6 +77,7 @@ IPV6_RECVERR: Final = 25
 IP_MULTICAST_ALL: Final = 49
 IPV6_MULTICAST_ALL: Final = 29
 PMTUDISC_DONT: Final = 0
+PMTUDISC_WANT: Final = 1
 PMTUDISC_DO: Final = 2
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
@@ -198,9 +199,16 @@ def set_tos(sock: socket, family: int, tos: int) -> None:
     _set(sock, family, *_TOS, tos)
 
 
-def set_fragment(sock: socket, family: int, fragment: bool) -> None:
-    """Set whether packets sent from now on may be fragmented; if not, sending a larger one fails with EMSGSIZE."""
-    mode = PMTUDISC_DONT if fragment else PMTUDISC_DO
+def set_fragment(sock: socket, family: int, fragment: bool | None) -> None:
+    """Set whether packets sent from now on may be fragmented.
+
+    Args:
+        sock: the socket.
+        family: of the socket.
+        fragment: True: by this host and by routers. False: not at all, so that sending one that is larger than the path
+            MTU fails with EMSGSIZE. None: by this host only, as in a new socket.
+    """
+    mode = PMTUDISC_WANT if fragment is None else PMTUDISC_DONT if fragment else PMTUDISC_DO
     _set(sock, family, (IPPROTO_IP, IP_MTU_DISCOVER), (IPPROTO_IPV6, IPV6_MTU_DISCOVER), mode)
 
 

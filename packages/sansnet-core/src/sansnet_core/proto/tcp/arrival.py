@@ -27,7 +27,7 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
         buf: the buffer that the header describes.
     """
     now = flow.shared.context.now
-    silence = flow.keepalive.segment_received(now)
+    silence = flow.hear(now)
     state = flow.lifecycle[0]
     receiver = flow.receiver
     flags = tcp.flags
@@ -91,7 +91,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     # The data of a reset explains it and takes no part of the stream (RFC 9293, 3.6.1)
     length = 0 if flags & RST else size + bool(flags & SYN) + bool(flags & FIN)
     if flags & SYN and state is states.SYN_ACK_SENT:
-        flow.output.syn_ack()  # the first was lost; if it is another SYN, the guest answers with a reset
+        flow.syn_ack()  # the first was lost; if it is another SYN, the guest answers with a reset
         flow.sender.forget_timing()
         return False
     if not receiver.acceptable(tcp.sequence, length):
@@ -127,7 +127,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
 
 def _guest_probed(flow: TcpFlow, silence: float) -> None:
     """The guest has sent a keepalive probe after `silence` seconds without a segment."""
-    if schedule := flow.keepalive.new_schedule(silence):
+    if schedule := flow.keep_alive().new_schedule(silence):
         flow.shared.context.out.orders.append(KeepAlive(flow.socket, *schedule))
 
 
@@ -135,7 +135,7 @@ def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
     """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
     if flow.receiver.challenge(now, limited=not length or bool(flags & SYN)):
         if flow.lifecycle[0] is states.SYN_ACK_SENT:
-            flow.output.acknowledge()  # nothing is flushed before the handshake is complete
+            flow.acknowledge()  # nothing is flushed before the handshake is complete
         else:
             flow.schedule_flush()
 
@@ -145,7 +145,7 @@ def _complete_handshake(flow: TcpFlow, tcp: TcpHeader) -> bool:
     if not tcp.flags & ACK:
         return True  # it is dropped as in any other state
     if tcp.acknowledgment != flow.sender.next:
-        flow.output.refuse_acknowledgment(tcp.acknowledgment)
+        flow.refuse_acknowledgment(tcp.acknowledgment)
         return False
     flow.establish(states.GUEST_ACK, tcp.sequence)
     return True
@@ -161,7 +161,7 @@ def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float)
     if flags & ACK and tcp.acknowledgment != sender.next:
         if not flags & RST:
             # It belongs to an earlier connection. The reset ends that one, and then the guest can accept our SYN
-            flow.output.refuse_acknowledgment(tcp.acknowledgment)
+            flow.refuse_acknowledgment(tcp.acknowledgment)
             flow.retry_syn()
     elif flags & (ACK | RST) == ACK | RST:
         flow.fire(states.GUEST_RESET)
@@ -195,7 +195,7 @@ def _acknowledge(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: flo
         if flow.lifecycle[0] is states.GONE:
             return False
     if retransmit:
-        flow.output.retransmit()
+        flow.retransmit()
     return True
 
 

@@ -90,8 +90,11 @@ class Connection(Protocol):
     """The connection that the attempts are for."""
 
     socket: SocketId
-    guest: Endpoint
-    remote: Endpoint
+
+    @property
+    def guest(self) -> Endpoint: ...
+    @property
+    def remote(self) -> Endpoint: ...
 
     def host_connected(self, socket: SocketId, host: Endpoint, unsent: int) -> None:
         """An attempt has succeeded; the socket has not taken `unsent` bytes of the handshake yet."""

@@ -27,11 +27,11 @@ def sent(flow: TcpFlow, count: int) -> None:
         flow.attempts.sent(count)
         return
     receiver = flow.receiver
-    receiver.delivered(count)
+    may_open = receiver.delivered(count, flow.terms.own_mss)
     flow.release(count)
     if flow.lifecycle[2] is FIN_SEEN:
         flow.check_up_drained()
-    if receiver.window_opens(flow.terms.own_mss, flow.shared.memory.window(receiver.limit)):
+    if may_open and receiver.window_opens(flow.terms.own_mss, flow.shared.memory.window(receiver.limit)):
         receiver.acknowledge_now()
         flow.schedule_flush()
 

@@ -27,15 +27,14 @@ from sansnet_core.orders import (
 )
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.attempts import Attempts
-from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, Terms, negotiate
-from sansnet_core.proto.tcp.keepalive import Keepalive
-from sansnet_core.proto.tcp.output import Output
+from sansnet_core.proto.tcp.handshake import ALL_OPTIONS
+from sansnet_core.proto.tcp.output import QUIET, Output
 from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
-from sansnet_core.proto.tcp.sending import Sender
+from sansnet_core.proto.tcp.sending import MIN_RTO, Sender
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HANDSHAKE, HOST_EXISTS, OPEN, TIME_WAIT
+from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HOST_EXISTS, OPEN, TIME_WAIT
 from sansnet_core.targets import Target
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import TcpHeader, TcpOptions
@@ -52,16 +51,14 @@ SYN_GRACE: Final = 3.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class TcpFlow:
+class TcpFlow(Output):
     """One TCP connection.
 
     Args:
         shared: the state that all connections share.
         socket: the host's socket.
         key: the handler's key of the connection.
-        guest: the guest's endpoint.
-        remote: the other end as the guest sees it.
-        host: the other end of the host's socket.
+        guest, remote, host: the guest's endpoint, the other end as the guest sees it, and that of the host's socket.
         inbound: the connection comes from outside.
         undecided: it waits for a verdict, or for the addresses of a name.
 
@@ -69,15 +66,13 @@ class TcpFlow:
         shared: the state that all connections share.
         irs: the guest's initial sequence number (RFC 9293, 3.3.1).
         lifecycle: the states of `states.PARTS`; changed by `fire` only.
-        sender, receiver: the two halves.
-        output: sends segments.
-        terms: the result of the negotiation; before it, our offer.
         answered: the host's connect succeeded.
         told: its opening was reported.
         first_socket: the name in notices and reports, from the first order on; `socket` is that of the last attempt.
         permission: the judgement of the rules, and the verdict of the driver.
         attempts: the connects of several sockets, or by a proxy; None if there is one connect, or none under way.
         gate: holds back data of the guest; None if all passes.
+        dirty: `flush` is called at the end of the batch.
         ends_at: time at which its present state ends; `math.inf` for never.
         errno: why it ended, as in `CloseSocket`; 0 for an ordinary end.
         failure: the failure of the host's socket, or the refusal; None if there was none.
@@ -89,41 +84,30 @@ class TcpFlow:
 
     __slots__ = (
         "_awaits_budget",
-        "_dirty",
+        "_host",
         "answered",
         "attempts",
         "deadline",
+        "dirty",
         "ends_at",
         "errno",
         "failure",
         "first_socket",
         "gate",
-        "guest",
         "held",
-        "host",
         "inbound",
         "irs",
-        "keepalive",
-        "key",
         "lifecycle",
-        "output",
         "permission",
         "queued",
         "reason",
         "received",
-        "receiver",
-        "remote",
-        "sender",
         "sent",
         "shared",
         "socket",
-        "terms",
         "ticket",
         "told",
     )
-
-    terms: Terms
-    receiver: Receiver
 
     def __init__(
         self,
@@ -138,12 +122,11 @@ class TcpFlow:
         undecided: bool,
     ) -> None:
         context = shared.context
+        sender = Sender(context.entropy.initial_sequence(key, context.now))
+        super().__init__(key, FlowHeaders(context.egress, remote, guest, TCP), sender, shared.memory, context.now)
         self.shared = shared
         self.socket = self.first_socket = socket
-        self.key = key
-        self.guest = guest
-        self.remote = remote
-        self.host = host
+        self._host = None if host == remote else host
         self.inbound = inbound
         self.deadline = self.queued = inf
         self.ticket = 0
@@ -151,9 +134,6 @@ class TcpFlow:
             self.lifecycle = states.UNDECIDED_INBOUND if inbound else states.UNDECIDED_INITIAL
         else:
             self.lifecycle = states.INBOUND if inbound else states.INITIAL
-        self.sender = Sender(context.entropy.initial_sequence(key, context.now))
-        self.output = Output(FlowHeaders(context.egress, remote, guest, TCP), self.sender, shared.memory)
-        self.keepalive = Keepalive(context.now)
         self.answered = self.told = False
         self.permission = Permission()
         self.attempts: Attempts[TcpFlow] | None = None
@@ -162,8 +142,13 @@ class TcpFlow:
         self.failure: ExtendedError | None = None
         self.sent = self.received = self.held = self.errno = 0
         self.ends_at = inf
-        self._dirty = False
+        self.dirty = False
         self._awaits_budget = False
+
+    @property
+    def host(self) -> Endpoint:
+        """The other end of the host's socket."""
+        return self._host or self.remote
 
     # handshake
 
@@ -178,13 +163,14 @@ class TcpFlow:
 
     def syn_repeated(self) -> None:
         """The guest has repeated its SYN while the host's connect is under way: it still waits."""
-        self._await_syn(max(self.keepalive.segment_received(self.shared.context.now), SYN_INTERVAL))
+        self._await_syn(max(self.hear(self.shared.context.now), SYN_INTERVAL))
 
     def _await_syn(self, interval: float) -> None:
         """Give up unless the SYN is repeated in time: a guest that closes its socket now may send nothing at all."""
-        self.ends_at = self.shared.context.now + 2 * interval + SYN_GRACE
+        context = self.shared.context
+        self.ends_at = context.now + 2 * interval + SYN_GRACE
         if self.ends_at < self.deadline:
-            self.shared.context.timers.arm(self, self.ends_at)
+            context.timers.arm(self, min(self.ends_at, context.now + MIN_RTO))  # early: see `_arm`
 
     def agree(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the terms of the guest's SYN or SYN-ACK."""
@@ -193,9 +179,8 @@ class TcpFlow:
 
     def _agree(self, irs: int, options: TcpOptions) -> None:
         self.irs = irs
-        self.terms = negotiate(self.shared.context.config, 4 if len(self.guest.address) == 4 else 6, options)
+        self.terms = self.shared.negotiation.terms(4 if len(self.key) == 12 else 6, options)
         self.receiver = Receiver(irs, self.terms.window)
-        self.output.agree(self.terms, self.receiver)
 
     def begin_handshake(self) -> None:
         """Send our SYN or SYN-ACK for the first time."""
@@ -206,9 +191,9 @@ class TcpFlow:
     def send_syn(self) -> None:
         """Send our SYN or SYN-ACK."""
         if self.inbound:
-            self.output.syn()
+            self.syn()
         else:
-            self.output.syn_ack()
+            self.syn_ack()
 
     def retry_syn(self) -> None:
         """Send our SYN again soon: the guest still had an earlier connection, which is reset."""
@@ -229,15 +214,18 @@ class TcpFlow:
 
     def open(
         self,
-        host: Endpoint,
+        host: Endpoint | None,
         target: Target | None,
         attempts: Attempts[TcpFlow] | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """The connection may open; `host` is the other end of the host's socket."""
+        """The connection may open; `host` is the other end of the host's socket, None for the remote one."""
         self.told = True
-        self.host, self.attempts, self.gate = host, attempts, gate
+        self._host = None if host is None or host == self.remote else host
+        self.attempts, self.gate = attempts, gate
         self.permission.decide(target)
+        if attempts is None and gate is None:
+            self.permission = self.shared.settle(self.permission)
         if states.UNDECIDED in self.lifecycle:
             self.fire(states.ALLOWED)
 
@@ -271,16 +259,16 @@ class TcpFlow:
 
     def fire(self, event: str) -> None:
         """Apply a lifecycle event and run its effects."""
-        before = self.lifecycle[0]
-        self.lifecycle, effects = states.transition(self.lifecycle, event)
-        guest, host, _, _ = self.lifecycle
-        if guest is not before and not self.errno:
-            self.errno = states.ERRNOS.get((before, event), 0)
-        if before in HANDSHAKE and guest not in HANDSHAKE:
+        self.lifecycle, change = states.change(self.lifecycle, event)
+        if change is None:
+            return
+        if change.errno and not self.errno:
+            self.errno = change.errno
+        if change.ends_handshake:
             self.shared.pending[self.inbound] -= 1
-        for effect in effects:
+        for effect in change.effects:
             _EFFECTS[effect](self)
-        if guest is states.GONE and host is states.GONE:
+        if change.is_over:
             self.shared.forget(self)
 
     def _answer(self) -> None:
@@ -327,7 +315,7 @@ class TcpFlow:
         shared = self.shared
         self.sent += taken
         if kept:
-            shared.memory.keep(self, kept, self.receiver.queued)
+            self.memory.keep(self, kept, self.receiver.queued)
         self._hold(taken + kept)
         if self.gate is not None and not self.gate.done:
             self._pass(self.gate.receive(ready, self.receiver.limit))
@@ -351,13 +339,14 @@ class TcpFlow:
             self._pass(None)
             return
         self.receiver.take_fin()
+        # With the orders to send the last data, so that the driver can send data and FIN in one segment
+        self.shared.context.out.orders.append(ShutdownStream(self.socket))
         self.fire(states.GUEST_FIN)
         self.check_up_drained()
 
     def check_up_drained(self) -> None:
-        """Send FIN to the host if the guest has, and the socket has taken all data."""
+        """Note that the socket has taken all data, if the guest has sent FIN."""
         if self.lifecycle[2] is FIN_SEEN and not self.receiver.unsent:
-            self.shared.context.out.orders.append(ShutdownStream(self.socket))
             self.fire(states.UP_DRAINED)
 
     # facts from the host's socket
@@ -365,7 +354,7 @@ class TcpFlow:
     def host_connected(self, socket: SocketId, host: Endpoint, unsent: int) -> None:
         """One of several attempts has succeeded; see `attempts.Connection`."""
         self.attempts = None
-        self.socket, self.host = socket, host
+        self.socket, self._host = socket, host
         self.receiver.owe(unsent)
         self._hold(unsent)
         self.fire(states.HOST_CONNECTED)
@@ -375,10 +364,10 @@ class TcpFlow:
         if self.lifecycle[1] not in HOST_EXISTS:
             return
         self.attempts = None
-        self.host = host or self.host
+        self._host = host or self._host
         self.failure = error
         self.errno = error.errno
-        if self._dirty:
+        if self.dirty:
             self.flush()  # the guest still gets the data that came before the failure
         self.fire(states.HOST_FAILED)
 
@@ -386,7 +375,7 @@ class TcpFlow:
         """Bytes were read from the host's socket, within the budget."""
         if self.lifecycle[3] is not OPEN:
             raise UsageError("stream_received: the end of this stream was reported already; read nothing after it")
-        promised = self.shared.memory.promised
+        promised = self.memory.promised
         if promised:
             promised.pop(self, None)
         self.sender.buffer.append(data)
@@ -408,13 +397,13 @@ class TcpFlow:
             return 0
         shared = self.shared
         room = self.sender.room(shared.context.config.limits.tcp_send_buffer, self.terms.frame_payload)
-        return shared.memory.room(self, room) if room > 0 else 0
+        return self.memory.room(self, room) if room > 0 else 0
 
     # memory
 
     def _hold(self, count: int) -> None:
         self.held += count
-        memory = self.shared.memory
+        memory = self.memory
         memory.held += count
         if memory.held > memory.limit:
             memory.make_room()
@@ -422,7 +411,7 @@ class TcpFlow:
     def release(self, count: int) -> None:
         """Count payload bytes that are not held any more."""
         self.held -= count
-        self.shared.memory.held -= count
+        self.memory.held -= count
 
     def discard_piece(self) -> tuple[int, bool]:
         """Free the last piece beyond a gap; the bytes freed, and whether there are more pieces."""
@@ -440,8 +429,8 @@ class TcpFlow:
 
     def schedule_flush(self) -> None:
         """Have `flush` called at the end of the batch."""
-        if not self._dirty:
-            self._dirty = True
+        if not self.dirty:
+            self.dirty = True
             self.shared.dirty.append(self)
 
     def drop(self, reason: Reason) -> None:
@@ -450,48 +439,59 @@ class TcpFlow:
 
     def flush(self) -> None:
         """Send the guest the data, FIN, acknowledgment and window that are due."""
-        self._dirty = False
+        self.awake()
+        self.dirty = False
         guest, _, _, down = self.lifecycle
         if guest is not ESTABLISHED and guest is not TIME_WAIT:
             return  # in the other states, only effects and timers send segments
-        shared, receiver, output = self.shared, self.receiver, self.output
+        shared, receiver = self.shared, self.receiver
         now = shared.context.now
         if receiver.queued and receiver.ack_now:
-            output.acknowledge()  # by itself, since segments with data carry no SACK
-        unsent = self.sender.buffer.unsent
-        if unsent or down is EOF_SEEN:
-            output.new_data(now)
-            if down is EOF_SEEN and not self.sender.buffer.unsent:
-                output.fin(now)
-                self.fire(states.DOWN_DRAINED)
+            self.acknowledge()  # by itself, since segments with data carry no SACK
+        ends = down is EOF_SEEN
+        if (ends or self.sender.buffer.unsent) and self.new_data(now, ends=ends):
+            self.fire(states.DOWN_DRAINED)
         if receiver.ack_now or receiver.acknowledged != receiver.next:
-            output.acknowledge_data(now)
-        if self._awaits_budget and self not in shared.memory.waiting and self._budget():
+            waits = receiver.ack_due < inf
+            if not receiver.delay_ack(self.terms.own_mss, now):
+                self.acknowledge()
+            elif not waits:
+                shared.delayed.add(self, receiver.ack_due)
+        if self._awaits_budget and self not in self.memory.waiting and self._budget():
             self._awaits_budget = False
             shared.context.out.orders.append(ResumeStream(self.socket))
         self._arm()
 
-    # time
-
     def _arm(self) -> None:
-        """Have `expire` called in time. It may be early, which costs less than moving a deadline for every packet."""
-        due, retransmit_at = self.receiver.ack_due, self.sender.retransmit_at
-        if retransmit_at < due:
-            due = retransmit_at
+        """Have `expire` called in time. It may be early, which costs less than moving a deadline for every packet.
+
+        The first deadline is that of the shortest timeout, so that the next one, which may be shorter, is later.
+        """
+        due = self.sender.retransmit_at
         if due < self.deadline:
-            self.shared.context.timers.arm(self, due)
+            context = self.shared.context
+            context.timers.arm(self, min(due, context.now + MIN_RTO))
 
     def expire(self) -> None:
         """A deadline of this connection has passed."""
         self.shared.expire(self)
 
+    def awake(self) -> TcpFlow:
+        """This connection, with its two halves."""
+        if self.resting is not None:
+            context = self.shared.context
+            self.wake(context.egress)
+            if (due := context.now + QUIET) < self.deadline:
+                context.timers.arm(self, due)
+        return self
+
 
 _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "send_syn_ack": TcpFlow._answer,
     "refuse": TcpFlow._refuse,
-    "reset_handshake": lambda flow: flow.output.reset_handshake(),
-    "withdraw_syn": lambda flow: flow.output.withdraw_syn(),
-    "send_reset": lambda flow: flow.output.reset_connection(),
+    "reset_handshake": lambda flow: flow.reset_handshake(),
+    "withdraw_syn": lambda flow: flow.withdraw_syn(),
+    "send_reset": lambda flow: flow.reset_connection(),
     "withdraw_question": TcpFlow._withdraw_question,
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),

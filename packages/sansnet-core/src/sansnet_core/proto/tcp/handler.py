@@ -24,6 +24,7 @@ from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp import arrival, facts, recovery, reports, states, timeouts
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.opening import Opening
+from sansnet_core.proto.tcp.prediction import Prediction
 from sansnet_core.proto.tcp.refusal import local_error
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.table import FlowTable
@@ -46,6 +47,7 @@ class Tcp:
 
     Attributes:
         opening: opens connections.
+        prediction: the short cut for segments that are as expected.
     """
 
     def __init__(self, context: Context, icmp_errors: IcmpErrors, find_station: Callable[[bytes], None]) -> None:
@@ -55,6 +57,7 @@ class Tcp:
         self.ticket = 0
         self._table = FlowTable()
         self._flows, self._sockets = self._table.by_key, self._table.by_socket
+        self.prediction = Prediction(context, self._shared, self._flows)
         self.opening = Opening(context, self._shared, self._table, find_station)
 
     def __len__(self) -> int:
@@ -80,6 +83,8 @@ class Tcp:
         tcp = wire.parse(buf, ip, self.context.verify)
         key = ip.source + ip.destination + buf[ip.start : ip.start + 4]
         flow = self._flows.get(key)
+        if flow is not None:
+            flow.awake()
         if tcp.flags & (SYN | ACK | RST) == SYN:
             if flow is None or (not tcp.flags & FIN and self._superseded(flow, tcp)):
                 self.opening.syn_received(ip, tcp, key, buf)
@@ -150,14 +155,19 @@ class Tcp:
 
     # facts from the host's sockets; facts about closed sockets are ignored, since the driver may be late
 
+    def _find(self, socket: SocketId) -> TcpFlow | None:
+        """A connection with its two halves; None if there is none with this name."""
+        flow = self._sockets.get(socket)
+        return flow.awake() if flow is not None and flow.resting is not None else flow
+
     def stream_connected(self, socket: SocketId) -> None:
         """The host's connect succeeded."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.connected(flow, socket)
 
     def stream_received(self, socket: SocketId, data: bytes) -> None:
         """Bytes from the host."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             if flow.attempts is None:
                 flow.stream_received(data)
             else:
@@ -165,17 +175,17 @@ class Tcp:
 
     def stream_sent(self, socket: SocketId, count: int) -> None:
         """The host's socket took `count` bytes of the `SendStream` orders."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.sent(flow, count)
 
     def stream_ended(self, socket: SocketId) -> None:
         """The host sent FIN."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.ended(flow, socket)
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None) -> None:
         """The host's connect failed, or its connection is broken."""
-        if flow := self._sockets.get(socket):
+        if flow := self._find(socket):
             facts.failed(flow, socket, error if error and error.errno == errno else local_error(errno))
 
     def receive_budget(self, socket: SocketId) -> int:
@@ -185,7 +195,12 @@ class Tcp:
             return 0
         if flow.attempts is not None:
             return flow.attempts.budget(socket)
-        budget = flow.receive_budget()
+        if flow.resting is None:
+            budget = flow.receive_budget()
+        else:  # for this question alone; perhaps there is nothing to read
+            flow.wake(self.context.egress)
+            budget = flow.receive_budget()
+            flow.rest(self._shared.no_headers)
         if not budget:
             self._await_memory()
         return budget
@@ -202,11 +217,15 @@ class Tcp:
 
     # rules that have changed
 
+    def reconfigured(self) -> None:
+        """Follow the context's new configuration."""
+        self.opening.reconfigured()
+
     def judge_again(self) -> None:
         """Reset the connections that the present rules close."""
         for flow in list(self._flows.values()):
             if not self.opening.is_allowed(flow):
-                flow.close(Reason.REFUSED)
+                flow.awake().close(Reason.REFUSED)
 
     # mistakes of this program
 
@@ -229,14 +248,16 @@ class Tcp:
         shared = self._shared
         if shared.memory.waiting:
             shared.memory.resume(self.context.now)
-        flows, shared.dirty = iter(shared.dirty), []
-        try:
-            for flow in flows:
-                flow.flush()
-        except BaseException:
-            shared.dirty = [*flows, *shared.dirty]
-            raise
-        self._await_memory()
+        if shared.dirty:
+            flows, shared.dirty = iter(shared.dirty), []
+            try:
+                for flow in flows:
+                    flow.flush()
+            except BaseException:
+                shared.dirty = [*flows, *shared.dirty]
+                raise
+        if shared.memory.waiting:
+            self._await_memory()
 
     def _await_memory(self) -> None:
         """Have `flush` called in time for the streams that wait for memory, also for those that have just begun to."""
@@ -254,6 +275,7 @@ class Tcp:
         shared.connecting.pop(flow, None)
         shared.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.free_buffers()
+        shared.delayed.remove(flow)
         context.timers.forget(flow)
         self.opening.questions.remove(flow)
         flow.permission.unpin()

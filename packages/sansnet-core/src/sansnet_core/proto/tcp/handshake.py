@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from sansnet_core.config import NetworkConfig
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.wire.tcp import (
     MAX_WINDOW_SCALE,
     TcpOptions,
@@ -13,7 +15,7 @@ from sansnet_core.wire.tcp import (
     window_scale_option,
 )
 
-__all__ = ["ALL_OPTIONS", "Terms", "negotiate"]
+__all__ = ["ALL_OPTIONS", "Negotiation", "Terms", "negotiate"]
 
 MIN_MSS: Final = 88
 """Bytes. A smaller MSS of the guest counts as this one, to prevent a flood of tiny segments (Linux's TCP_MIN_MSS)."""
@@ -24,6 +26,8 @@ HEADERS: Final = {4: 40, 6: 60}
 ETHERNET: Final = 14
 MAX_FIELD: Final = 65535
 """Largest value of IP's length fields, and of a window that is not scaled."""
+_MAX_KEPT: Final = 64
+"""Terms that are kept; the guests choose their options."""
 MAX_SACK_BLOCKS: Final = 4
 """As many blocks as fit into 40 bytes of options without timestamps. A small MTU has room for fewer."""
 ALL_OPTIONS: Final = TcpOptions(MAX_FIELD, 0, True, ())
@@ -55,12 +59,17 @@ class Terms(NamedTuple):
 
     def syn_options(self) -> bytes:
         """The options of our SYN or SYN-ACK."""
-        options = mss_option(self.own_mss)
-        if self.own_scale is not None:
-            options += window_scale_option(self.own_scale)
-        if self.sack:
-            options += sack_permitted_option()
-        return options
+        return _syn_options(self.own_mss, self.own_scale, self.sack)
+
+
+@lru_cache(64)
+def _syn_options(mss: int, scale: int | None, sack: bool) -> bytes:
+    options = mss_option(mss)
+    if scale is not None:
+        options += window_scale_option(scale)
+    if sack:
+        options += sack_permitted_option()
+    return options
 
 
 def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms:
@@ -86,3 +95,28 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
     window = min(config.limits.tcp_window, MAX_FIELD << MAX_WINDOW_SCALE)
     own_scale = max(window.bit_length() - 16, 0)
     return Terms(own_mss, mss, frame_payload, window, own_scale, options.window_scale, sack, sack_blocks)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Negotiation:
+    """Negotiates, and keeps the terms: most connections of a guest have the same, and share one object then.
+
+    Args:
+        config: of the network; its link and limits never change.
+    """
+
+    __slots__ = ("_config", "_known")
+
+    def __init__(self, config: NetworkConfig) -> None:
+        self._config = config
+        self._known: dict[tuple[int, int | None, int | None, bool], Terms] = {}
+
+    def terms(self, version: int, options: TcpOptions) -> Terms:
+        """See `negotiate`."""
+        key = (version, options.mss, options.window_scale, options.sack_permitted)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= _MAX_KEPT:
+                self._known.clear()
+            found = self._known[key] = negotiate(self._config, version, options)
+        return found

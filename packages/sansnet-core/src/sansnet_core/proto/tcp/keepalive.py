@@ -12,6 +12,7 @@ sansnet itself probes a guest that has been silent for `Limits.tcp_keepalive`.
 
 from __future__ import annotations
 
+from math import inf
 from typing import Final, NamedTuple
 
 from sansnet_core.mypyc import mypyc_attr
@@ -58,22 +59,18 @@ def schedule(silence: float) -> Schedule:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Keepalive:
-    """The keepalive of one connection, in both directions."""
+    """The keepalive of one connection, in both directions; made for the first probe.
 
-    __slots__ = ("_last_probe", "_last_segment", "_orders", "_probes", "_schedule")
+    In all methods, `heard` is the time of the guest's last segment, in seconds.
+    """
 
-    def __init__(self, now: float) -> None:
-        self._last_segment = self._last_probe = now
+    __slots__ = ("_last_probe", "_orders", "_probes", "_schedule")
+
+    def __init__(self) -> None:
+        self._last_probe = -inf
         self._probes = 0
         self._orders = 0
         self._schedule: Schedule | None = None
-
-    def segment_received(self, now: float) -> float:
-        """Note a segment from the guest; the seconds since its previous segment."""
-        silence = now - self._last_segment
-        self._last_segment = now
-        self._probes = 0
-        return silence
 
     def new_schedule(self, silence: float) -> Schedule | None:
         """Note a probe from the guest after `silence` seconds without a segment.
@@ -90,12 +87,14 @@ class Keepalive:
         self._orders += 1
         return wanted
 
-    def deadline(self, idle: float) -> float:
+    def deadline(self, heard: float, idle: float) -> float:
         """When to probe the guest next, or to give it up: first `idle` seconds after its last segment."""
-        return self._last_probe + _INTERVAL if self._probes else self._last_segment + idle
+        return self._last_probe + _INTERVAL if self._last_probe > heard else heard + idle
 
-    def count_probe(self, now: float) -> bool:
+    def count_probe(self, heard: float, now: float) -> bool:
         """The deadline has passed. Whether to send another probe; if not, too many were not answered."""
+        if self._last_probe <= heard:
+            self._probes = 0
         if self._probes >= _COUNT:
             return False
         self._probes += 1

@@ -73,7 +73,7 @@ class Memory:
 
     def window(self, limit: int) -> int:
         """The largest window of a connection: `limit`, or less if half of the memory is in use."""
-        return min(limit, 2 * RESERVE) if self.held >= self.limit >> 1 else limit
+        return limit if self.held < self.limit >> 1 else min(limit, 2 * RESERVE)
 
     def make_room(self) -> None:
         """Free pieces until the limit is kept, or there are none."""

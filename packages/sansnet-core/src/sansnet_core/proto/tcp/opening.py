@@ -188,17 +188,18 @@ class Opening:
 
     def _connect(self, flow: TcpFlow, target: Target) -> None:
         """Order the host's sockets of a connection of the guest."""
+        guest, remote = flow.guest, flow.remote
         if target.name is not None and not flow.permission.pinned:
-            flow.permission.pin(self._context.targets, flow.remote)
+            flow.permission.pin(self._context.targets, remote)
         hosts, handshake = target.hosts, None
         if target.proxy is not None and self.make_handshake is not None:
-            handshake = self.make_handshake(target.proxy, target.name or flow.remote.address, flow.remote.port)
+            handshake = self.make_handshake(target.proxy, target.name or remote.address, remote.port)
             hosts = (target.proxy.server,)
-        gate = self._gate(flow.remote, target)
+        gate = self._gate(remote, target)
         if handshake is None and len(hosts) == 1:
-            self._opened(flow, hosts[0], target, gate=gate)
+            self._opened(flow, None if hosts[0] == remote else hosts[0], target, gate=gate)
             local = self._context.address_map.outbound(hosts[0].address)
-            order = OpenStream(flow.socket, hosts[0], local, flow.guest, flow.remote, target.name)
+            order = OpenStream(flow.socket, hosts[0], local, guest, remote, target.name)
             self._context.out.orders.append(order)
         else:
             attempts = Attempts(self._shared, self._table.by_socket, flow, hosts, target.name, handshake)
@@ -214,13 +215,13 @@ class Opening:
 
     def _serve(self, flow: TcpFlow, service: SocketId | None) -> None:
         """Let the program serve a connection of the guest."""
-        self._opened(flow, flow.remote, None)
+        self._opened(flow, None, None)
         self._context.out.orders.append(ServeStream(flow.socket, service, flow.guest, flow.remote))
 
     def _opened(
         self,
         flow: TcpFlow,
-        host: Endpoint,
+        host: Endpoint | None,
         target: Target | None,
         attempts: Attempts[TcpFlow] | None = None,
         gate: Gate | None = None,

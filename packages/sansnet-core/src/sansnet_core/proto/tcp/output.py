@@ -4,42 +4,116 @@ from __future__ import annotations
 
 from typing import Final
 
-from sansnet_core.egress import FlowHeaders
+from sansnet_core.egress import Egress, FlowHeaders
 from sansnet_core.mypyc import mypyc_attr
-from sansnet_core.orders import Buffer
+from sansnet_core.orders import Buffer, Endpoint
 from sansnet_core.proto.tcp.handshake import Terms
+from sansnet_core.proto.tcp.keepalive import Keepalive
 from sansnet_core.proto.tcp.memory import Memory
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.sending import Sender
+from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, add, sack_option
 
-__all__ = ["Output"]
+__all__ = ["QUIET", "Output"]
 
+QUIET: Final = 1.0
+"""Seconds without a segment of the guest after which a connection without anything to do rests."""
 MAX_FIELD: Final = 65535
 """Largest value of the window field."""
 
 
+_NO_SENDER: Final = Sender(0)
+_NO_RECEIVER: Final = Receiver(0, 0)
+"""In the place of the halves of a connection that rests."""
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Output:
-    """Builds segments from the state of the two halves.
+    """The base class of connections that builds their segments from the state of the two halves.
 
     Args:
+        key: the handler's key of the connection: the guest's address, the remote one, and their ports.
         headers: of the connection.
         sender: its sending half.
         memory: of all connections; it bounds the windows.
+        now: seconds.
+
+    Attributes:
+        sender, receiver: the two halves. A connection that rests must be woken before they are used.
+        key, memory: the arguments.
+        resting: the state of the two halves while there is nothing to do; None while they exist.
+        heard: time of the guest's last segment, in seconds.
+        keepalive: the probes of the guest, and of it; None until there was one.
+        terms: the result of the negotiation; before it, our offer.
     """
 
-    __slots__ = ("_headers", "_memory", "_receiver", "_sender", "_terms")
+    __slots__ = ("_headers", "heard", "keepalive", "key", "memory", "receiver", "resting", "sender", "terms")
 
-    def __init__(self, headers: FlowHeaders, sender: Sender, memory: Memory) -> None:
+    receiver: Receiver
+    terms: Terms
+
+    def __init__(self, key: bytes, headers: FlowHeaders, sender: Sender, memory: Memory, now: float) -> None:
+        self.key = key
         self._headers = headers
-        self._sender = sender
-        self._memory = memory
+        self.sender = sender
+        self.memory = memory
+        self.resting: bytes | None = None
+        self.heard = now
+        self.keepalive: Keepalive | None = None
 
-    def agree(self, terms: Terms, receiver: Receiver) -> None:
-        """Set the result of the negotiation, or our offer before it, and the receiving half made for it."""
-        self._terms = terms
-        self._receiver = receiver
+    @property
+    def guest(self) -> Endpoint:
+        """The guest's endpoint."""
+        return _endpoint(self.key, 0)
+
+    @property
+    def remote(self) -> Endpoint:
+        """The other end as the guest sees it."""
+        return _endpoint(self.key, 1)
+
+    # rest
+
+    def rest(self, no_headers: FlowHeaders) -> bool:
+        """Keep the two halves as a few bytes, if there is nothing to do.
+
+        Args:
+            no_headers: takes the place of the headers, which are made again.
+
+        Returns:
+            Whether the connection rests now.
+        """
+        sender, receiver = self.sender.rest(), self.receiver.rest()
+        if sender is None or receiver is None:
+            return False
+        self.resting = sender + receiver + (self._headers.mac or b"")
+        self.sender, self.receiver, self._headers = _NO_SENDER, _NO_RECEIVER, no_headers
+        return True
+
+    def wake(self, egress: Egress) -> None:
+        """Make the two halves again."""
+        state = self.resting
+        assert state is not None
+        self.resting = None
+        end = Sender.REST_SIZE + Receiver.REST_SIZE
+        self.sender = Sender(0)
+        self.sender.wake(state[: Sender.REST_SIZE], self.terms)
+        self.receiver = Receiver(0, self.terms.window)
+        self.receiver.wake(state[Sender.REST_SIZE : end])
+        self._headers = FlowHeaders(egress, self.remote, self.guest, TCP, state[end:])
+
+    # keepalive
+
+    def hear(self, now: float) -> float:
+        """Note a segment from the guest; the seconds since its previous segment."""
+        silence, self.heard = now - self.heard, now
+        return silence
+
+    def keep_alive(self) -> Keepalive:
+        """The keepalive, for a probe."""
+        if self.keepalive is None:
+            self.keepalive = Keepalive()
+        return self.keepalive
 
     # handshake
 
@@ -49,19 +123,19 @@ class Output:
 
     def syn_ack(self) -> None:
         """Answer the guest's SYN."""
-        self._syn(SYN | ACK, self._receiver.next)
+        self._syn(SYN | ACK, self.receiver.next)
 
     def _syn(self, flags: int, acknowledgment: int) -> None:
-        window = min(self._receiver.limit, MAX_FIELD)  # never scaled (RFC 7323, 2.2)
-        self._headers.tcp(self._sender.una, acknowledgment, flags, window, self._terms.syn_options(), b"", 0)
+        window = min(self.receiver.limit, MAX_FIELD)  # never scaled (RFC 7323, 2.2)
+        self._headers.tcp(self.sender.una, acknowledgment, flags, window, self.terms.syn_options(), b"", 0)
 
     def reset_handshake(self) -> None:
         """Reset a connection whose SYN-ACK is not acknowledged: the guest expects SND.NXT, whatever its window is."""
-        self.reset(self._sender.next, self._receiver.next)
+        self.reset(self.sender.next, self.receiver.next)
 
     def withdraw_syn(self) -> None:
         """Reset the connection that our SYN may have begun in the guest. There is nothing to acknowledge yet."""
-        self.reset(self._sender.next, None)
+        self.reset(self.sender.next, None)
 
     def refuse_acknowledgment(self, acknowledgment: int) -> None:
         """Reset a stale connection, which our SYN or SYN-ACK met (RFC 9293, 3.10.7.3 and 3.10.7.4, fifth)."""
@@ -76,56 +150,75 @@ class Output:
 
     def reset_connection(self) -> None:
         """Reset the connection with a sequence number that the guest accepts."""
-        self.reset(self._sender.ack_sequence, self._receiver.next)
+        self.reset(self.sender.ack_sequence, self.receiver.next)
 
     def acknowledge(self) -> None:
         """Send an acknowledgment, with SACK blocks if there is a gap."""
-        receiver, terms = self._receiver, self._terms
+        receiver, terms = self.receiver, self.terms
         options = b""
         if receiver.queued and terms.sack:
             options = sack_option(receiver.sack_blocks(terms.sack_blocks))
-        self._send(self._sender.ack_sequence, ACK, b"", options)
+        self._send(self.sender.ack_sequence, ACK, b"", options)
 
-    def acknowledge_data(self, now: float) -> None:
-        """Acknowledge data, or start the timer of a delayed acknowledgment."""
-        if not self._receiver.delay_ack(self._terms.own_mss, now):
-            self.acknowledge()
+    def new_data(self, now: float, *, ends: bool) -> bool:
+        """Send as much of the unsent data as the guest's window has room for.
 
-    def new_data(self, now: float) -> None:
-        """Send as much of the unsent data as the guest's window has room for."""
-        sender, max_size = self._sender, self._terms.frame_payload
+        Args:
+            now: seconds.
+            ends: the stream ends behind the data: send FIN with the last of it, or alone if there is none.
+
+        Returns:
+            Whether FIN was sent.
+        """
+        sender, max_size = self.sender, self.terms.frame_payload
         buffer = sender.buffer
         while buffer.unsent:
             sequence = sender.next
             payload = sender.next_payload(max_size, now)
             if not payload:
-                break
-            self._send(sequence, ACK if buffer.unsent else ACK | PSH, payload)
-
-    def fin(self, now: float) -> None:
-        """Send our FIN for the first time."""
-        self._send(self._sender.send_fin(now), ACK | FIN, b"")
+                return False
+            if buffer.unsent:
+                self._send(sequence, ACK, payload)
+            elif ends and sender.has_room:
+                sender.send_fin(now)
+                self._send(sequence, ACK | PSH | FIN, payload)
+                return True
+            else:
+                self._send(sequence, ACK | PSH, payload)
+        if ends:
+            self._send(sender.send_fin(now), ACK | FIN, b"")
+        return ends
 
     def window_probe(self, now: float) -> None:
         """Send a byte beyond the guest's window (RFC 9293, 3.8.6.1)."""
-        sequence, payload = self._sender.probe(now)
+        sequence, payload = self.sender.probe(now)
         self._send(sequence, ACK | PSH, payload)
 
     def keepalive_probe(self) -> None:
         """Send a segment just below the guest's window, which it acknowledges (RFC 9293, 3.8.4)."""
-        self._send(add(self._sender.next, -1), ACK, b"")
+        self._send(add(self.sender.next, -1), ACK, b"")
 
     def retransmit(self) -> None:
         """Retransmit the segments that loss recovery selects."""
-        sender = self._sender
+        sender = self.sender
         for sequence, payload in sender.retransmissions():
             self._send(sequence, ACK | PSH, payload)
         if sender.fin_is_missing:
             self._send(sender.una, ACK | FIN, b"")
 
     def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
-        receiver, terms = self._receiver, self._terms
-        window = receiver.offer_window(terms.own_mss, self._memory.window(receiver.limit))
-        field = min(window >> terms.own_scale if terms.own_scale else window, MAX_FIELD)
+        receiver, terms = self.receiver, self.terms
+        window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit))
+        if terms.own_scale:
+            window >>= terms.own_scale
+        if window > MAX_FIELD:
+            window = MAX_FIELD
         mss = terms.mss
-        self._headers.tcp(sequence, receiver.next, flags, field, options, payload, mss if len(payload) > mss else 0)
+        self._headers.tcp(sequence, receiver.next, flags, window, options, payload, mss if len(payload) > mss else 0)
+
+
+def _endpoint(key: bytes, index: int) -> Endpoint:
+    """One of the two endpoints in the key of a connection."""
+    size = (len(key) - 4) >> 1
+    start, port = index * size, 2 * size + 2 * index
+    return Endpoint._make((key[start : start + size], key[port] << 8 | key[port + 1]))

@@ -2,20 +2,22 @@
 
 Theory of operation. A byte is acknowledged once the driver has the order to send it; the driver keeps it until the
 host's socket takes it. The window is the limit minus the bytes that the socket has not taken yet. So a slow host closes
-the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6).
+the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6),
+so its size is `(edge - next) & MASK`.
 Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported by SACK (RFC 2018).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from math import inf
+from struct import Struct
 from typing import Final
 
 from sansnet_core.errors import UsageError
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
-from sansnet_core.wire.tcp import add, diff
+from sansnet_core.proto.tcp.gap import Gap
+from sansnet_core.wire.tcp import MASK, add, diff
 
 __all__ = ["Receiver"]
 
@@ -25,8 +27,10 @@ may be waiting for it (Nagle's algorithm)."""
 CHALLENGE_INTERVAL: Final = 0.5
 """Least seconds between two challenge ACKs for segments without data (RFC 5961, 7); Linux's tcp_invalid_ratelimit.
 Otherwise two stacks that find each other's acknowledgments unacceptable would answer each other for ever."""
-PIECE_COST: Final = 100
-"""Bytes that CPython takes for a piece in addition to its data, approximately."""
+
+
+_REST: Final = Struct("!III")
+"""The state of a receiver with nothing to do: RCV.NXT, the window's edge, and the largest window."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -39,7 +43,7 @@ class Receiver:
         limit: most bytes held for the host.
         unsent: bytes of `SendStream` orders that the host's socket has not taken yet.
         acknowledged: the acknowledgment number of the last segment sent.
-        queued: bytes held beyond a gap, with the cost of keeping each piece.
+        gap: the data held beyond a gap; None if there is none.
         largest_window: largest window offered so far.
         fin: sequence number of the guest's FIN; None until it has come. Data before it may be missing.
         ack_now: an acknowledgment is to be sent at the end of the batch.
@@ -48,18 +52,15 @@ class Receiver:
 
     __slots__ = (
         "_challenged",
-        "_latest",
-        "_pieces",
-        "_ranges",
         "ack_due",
         "ack_now",
         "acknowledged",
         "edge",
         "fin",
+        "gap",
         "largest_window",
         "limit",
         "next",
-        "queued",
         "unsent",
     )
 
@@ -70,15 +71,34 @@ class Receiver:
         self.edge = add(self.next, min(limit, 65535))  # the SYN-ACK's window is never scaled (RFC 7323, 2.2)
         self.largest_window = min(limit, 65535)
         self.unsent = 0
-        self.queued = 0
+        self.gap: Gap | None = None
         self.fin: int | None = None
         self.ack_now = False
         self.ack_due = inf
         self._challenged = -inf
-        self._pieces: list[tuple[int, Buffer]] | None = None
-        self._ranges: list[tuple[int, int]] = []
-        """The ranges that the pieces cover, adjacent ones joined, so that SACK need not look at a thousand pieces."""
-        self._latest = 0
+
+    REST_SIZE: Final = _REST.size
+
+    def rest(self) -> bytes | None:
+        """The whole state as `REST_SIZE` bytes, for `wake`; None if there is anything to send, deliver or wait for.
+
+        The time of the last challenge is not in it: before a connection rests, its interval is over.
+        """
+        if self.unsent or self.gap is not None or self.fin is not None or self.ack_now or self.ack_due != inf:
+            return None
+        if self.acknowledged != self.next:
+            return None
+        return _REST.pack(self.next, self.edge, self.largest_window)
+
+    def wake(self, state: bytes) -> None:
+        """Take the state that `rest` returned; this receiver is new."""
+        self.next, self.edge, self.largest_window = _REST.unpack(state)
+        self.acknowledged = self.next
+
+    @property
+    def queued(self) -> int:
+        """Bytes held beyond a gap, with the cost of keeping each piece."""
+        return self.gap.size if self.gap is not None else 0
 
     def acceptable(self, sequence: int, length: int) -> bool:
         """Whether a segment of `length` (SYN and FIN included) overlaps the window (RFC 9293, 3.4).
@@ -98,10 +118,7 @@ class Receiver:
         """The guest sent a FIN with this number. One beyond the window is ignored; the guest repeats it."""
         if self.fin is not None:
             return
-        last = self.next
-        if self._pieces:
-            first, piece = self._pieces[-1]
-            last = add(first, len(piece))
+        last = self.gap.end if self.gap is not None else self.next
         if diff(sequence, last) >= 0 and diff(self.edge, sequence) > 0:
             self.fin = sequence
         else:
@@ -129,7 +146,7 @@ class Receiver:
         Returns:
             The data that is in order now; empty if the data lies beyond a gap or is known already.
         """
-        if self.queued:
+        if self.gap is not None:
             self.ack_now = True
         # Parts are copies: a byte must not keep alive the whole frame that it came in
         ahead = diff(sequence, self.next)
@@ -144,68 +161,22 @@ class Receiver:
             return []
         if ahead:
             self.ack_now = True
-            self._keep(add(self.next, ahead), data, max_pieces)
+            if self.gap is None:
+                self.gap = Gap()
+            self.gap.keep(self.next, ahead, data, max_pieces)
+            if not self.gap.size:
+                self.gap = None
             return []
-        ready = [data]
         self.next = add(self.next, len(data))
-        if self._pieces:
-            self._join(ready)
+        ready = [data]
+        if self.gap is not None:
+            joined = self.gap.join(self.next)
+            self.next = add(self.next, sum(map(len, joined)))
+            ready += joined
+            if not self.gap.size:
+                self.gap = None
         self.unsent += sum(map(len, ready))
         return ready
-
-    def _keep(self, sequence: int, data: Buffer, max_pieces: int) -> None:
-        """Insert the parts that no kept piece covers yet; bytes that are known already are not replaced."""
-        pieces = self._pieces = self._pieces or []
-        self._latest = sequence
-        # Begin with the last piece that does not begin later
-        index = max(bisect_right(pieces, diff(sequence, self.next), key=lambda kept: diff(kept[0], self.next)) - 1, 0)
-        while data:
-            free = len(data)
-            if index < len(pieces):
-                first, piece = pieces[index]
-                free = diff(first, sequence)
-                if free <= 0:
-                    covered = max(free + len(piece), 0)
-                    sequence, data = add(sequence, covered), data[covered:]
-                    index += 1
-                    continue
-            if len(pieces) >= max_pieces:
-                return
-            part = bytes(data[:free])  # a copy: a small piece must not keep alive the whole frame that it came in
-            pieces.insert(index, (sequence, part))
-            self._cover(sequence, add(sequence, len(part)))
-            self.queued += len(part) + PIECE_COST
-            sequence, data = add(sequence, len(part)), data[len(part) :]
-            index += 1
-
-    def _cover(self, first: int, behind: int) -> None:
-        """Add a range that a new piece covers and no other piece does."""
-        ranges = self._ranges
-        index = bisect_right(ranges, diff(first, self.next), key=lambda known: diff(known[0], self.next))
-        end = index
-        if index < len(ranges) and ranges[index][0] == behind:
-            behind = ranges[index][1]
-            end += 1
-        if index and ranges[index - 1][1] == first:
-            index -= 1
-            first = ranges[index][0]
-        ranges[index:end] = [(first, behind)]
-
-    def _join(self, ready: list[Buffer]) -> None:
-        """Move the kept pieces that are in order now to `ready`."""
-        pieces = self._pieces
-        while pieces and diff(pieces[0][0], self.next) <= 0:
-            sequence, data = pieces.pop(0)
-            self.queued -= len(data) + PIECE_COST
-            data = data[diff(self.next, sequence) :]
-            if data:
-                ready.append(data)
-                self.next = add(self.next, len(data))
-        ranges = self._ranges
-        while ranges and diff(ranges[0][0], self.next) <= 0:
-            ranges.pop(0)  # the whole range is in order, since its pieces are adjacent
-        if not pieces:
-            self._pieces = None
 
     def discard_piece(self) -> int:
         """Free the last piece beyond a gap; there must be a piece.
@@ -215,36 +186,31 @@ class Receiver:
         Returns:
             Bytes freed, with the cost of keeping the piece.
         """
-        assert self._pieces
-        sequence, data = self._pieces.pop()
-        if not self._pieces:
-            self._pieces = None
-        first, _ = self._ranges.pop()
-        if first != sequence:
-            self._ranges.append((first, sequence))
-        freed = len(data) + PIECE_COST
-        self.queued -= freed
+        assert self.gap is not None
+        freed = self.gap.discard()
+        if not self.gap.size:
+            self.gap = None
         return freed
 
     def free_buffers(self) -> None:
         """Free the data held beyond a gap."""
-        self._pieces = None
-        self._ranges = []
-        self.queued = 0
+        self.gap = None
 
     def sack_blocks(self, max_blocks: int) -> list[tuple[int, int]]:
         """At most `max_blocks` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
-        ranges = self._ranges
-        newest = bisect_right(ranges, diff(self._latest, self.next), key=lambda known: diff(known[0], self.next)) - 1
-        blocks = ranges[:max_blocks]
-        if newest > 0:
-            blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:max_blocks]
-        return blocks
+        return self.gap.blocks(self.next, max_blocks) if self.gap is not None else []
 
     # acknowledgments and the window
 
-    def delivered(self, count: int) -> None:
+    def delivered(self, count: int, mss: int) -> bool:
         """The host's socket took `count` bytes.
+
+        Args:
+            count: bytes.
+            mss: the guest's segment size.
+
+        Returns:
+            Whether the window may have to be opened; if not, `window_opens` need not be asked.
 
         Raises:
             UsageError: the orders had fewer bytes.
@@ -252,6 +218,8 @@ class Receiver:
         if not 0 <= count <= self.unsent:
             raise UsageError(f"count: {count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
+        offered = (self.edge - self.next) & MASK
+        return offered < mss or offered < self.largest_window >> 1
 
     def owe(self, count: int) -> None:
         """Count bytes that were ordered before the guest's: those of a dialogue with a proxy."""
@@ -280,7 +248,7 @@ class Receiver:
 
     def delay_ack(self, mss: int, now: float) -> bool:
         """Whether the acknowledgment of data may wait, for less than two segments' worth; its timer is started then."""
-        if self.ack_now or diff(self.next, self.acknowledged) >= 2 * mss:
+        if self.ack_now or (self.next - self.acknowledged) & MASK >= 2 * mss:
             return False
         if self.ack_due == inf:
             self.ack_due = now + DELAYED_ACK
@@ -304,10 +272,10 @@ class Receiver:
         self.acknowledged = self.next
         self.ack_now = False
         self.ack_due = inf
-        window = diff(self.edge, self.next)
+        window = (self.edge - self.next) & MASK
         gain = limit - self.unsent - window
-        if gain > 0 and gain >= _min_step(mss, limit):
-            self.edge = add(self.edge, gain)
+        if gain > 0 and (gain >= mss or gain >= _min_step(mss, limit)):
+            self.edge = (self.edge + gain) & MASK
             window += gain
         if window > self.largest_window:
             self.largest_window = window
@@ -315,7 +283,7 @@ class Receiver:
 
     def window_opens(self, mss: int, limit: int) -> bool:
         """Whether the guest may be waiting for a larger window, and one can be offered."""
-        offered = diff(self.edge, self.next)
+        offered = (self.edge - self.next) & MASK
         gain = limit - self.unsent - offered
         step = _min_step(mss, limit)
         if offered < step:

@@ -41,11 +41,13 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
         return None
     flow = owner
     context = shared.context
+    with suppress(Exception):
+        flow.awake()
     guest, host, _, _ = flow.lifecycle
     names = table.names(flow) or [flow.socket]
     if guest is GONE:  # perhaps the effects of that are missing
         with suppress(Exception):
-            flow.output.reset_connection()
+            flow.reset_connection()
     context.drop_packet(Reason.FAILED, TCP, flow.guest, flow.remote)
     with suppress(Exception):
         flow.refuse(local_error(ECONNABORTED), Reason.FAILED, None)
@@ -54,6 +56,7 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
             flow.give_up(event, errno=ECONNABORTED, reason=Reason.FAILED)
     table.discard(flow)
     questions.forget(flow)
+    shared.delayed.remove(flow)
     for owner in (flow, flow.attempts):
         if owner is not None:
             context.timers.forget(owner)
@@ -77,3 +80,4 @@ def recount(table: FlowTable, shared: TcpShared[TcpFlow], questions: Questions) 
     shared.further = sum(flow.attempts.further for flow in flows if flow.attempts is not None)
     shared.memory.recount(sum(flow.held for flow in flows), {flow: flow.receiver.queued for flow in flows})
     questions.arm_again()
+    shared.delayed.arm_again()

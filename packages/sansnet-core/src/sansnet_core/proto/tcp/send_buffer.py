@@ -3,13 +3,12 @@
 Theory of operation. There are two queues of chunks: `_sent` has one entry for each frame sent, from SND.UNA on, and
 `_unsent` has the bytes that came from the host since. Chunks move from one queue to the other, cut by memoryview, and
 are copied only to join small ones. Positions are relative to SND.UNA, the first byte held. SYN and FIN are not in the
-buffer.
+buffer. The queues are lists, which take a tenth of a deque's memory, and exist only while they hold something.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from typing import Final
 
 from sansnet_core.mypyc import mypyc_attr
@@ -35,8 +34,8 @@ class SendBuffer:
     def __init__(self) -> None:
         self.held = 0
         self.unsent = 0
-        self._sent: deque[Buffer] | None = None
-        self._unsent: deque[Buffer] | None = None
+        self._sent: list[Buffer] | None = None
+        self._unsent: list[Buffer] | None = None
         # Where `segments` continues, so that it need not search: index of a chunk in `_sent`, and its position
         self._index = self._position = 0
 
@@ -45,8 +44,9 @@ class SendBuffer:
         self.unsent += len(data)
         self.held += len(data)
         if self._unsent is None:
-            self._unsent = deque()
-        append_chunk(self._unsent, data)
+            self._unsent = [data]
+        else:
+            append_chunk(self._unsent, data)
 
     def next_payload(self, max_size: int) -> Buffer:
         """Move the next bytes, at most `max_size`, from unsent to sent. `unsent` must not be 0."""
@@ -58,26 +58,30 @@ class SendBuffer:
             view = memoryview(payload)
             payload, unsent[0] = view[:max_size], view[max_size:]
             size = max_size
-        else:
-            unsent.popleft()
-            if size < max_size and unsent:
-                parts = [payload]
-                while unsent and size < max_size:
-                    part = unsent[0]
-                    take = max_size - size
-                    if len(part) > take:
-                        view = memoryview(part)
-                        part, unsent[0] = view[:take], view[take:]
-                    else:
-                        unsent.popleft()
-                    parts.append(part)
-                    size += len(part)
-                payload = b"".join(parts)
-        if not unsent:
+        elif len(unsent) == 1:
             self._unsent = None
+        else:
+            parts = [payload]
+            whole = 1
+            while whole < len(unsent) and size < max_size:
+                part = unsent[whole]
+                take = max_size - size
+                if len(part) > take:
+                    view = memoryview(part)
+                    part, unsent[whole] = view[:take], view[take:]
+                else:
+                    whole += 1
+                parts.append(part)
+                size += len(part)
+            del unsent[:whole]
+            if not unsent:
+                self._unsent = None
+            if len(parts) > 1:
+                payload = b"".join(parts)
         if self._sent is None:
-            self._sent = deque()
-        append_chunk(self._sent, payload)
+            self._sent = [payload]
+        else:
+            append_chunk(self._sent, payload)
         self.unsent -= size
         return payload
 
@@ -90,23 +94,26 @@ class SendBuffer:
         released = popped = 0
         left = count
         sent = self._sent
+        if sent is None:
+            return 0
         piece: Buffer = b""
-        while sent and left:
-            piece = sent[0]
+        while popped < len(sent) and left:
+            piece = sent[popped]
             size = len(piece)
             if size > left:
                 rest = memoryview(piece)[left:]
                 # A small rest must not keep alive the large object that it is a part of
-                sent[0] = bytes(rest) if len(rest) < SMALL else rest
+                sent[popped] = bytes(rest) if len(rest) < SMALL else rest
                 size = left
             else:
-                sent.popleft()
                 popped += 1
             released += size
             left -= size
         self.held -= released
-        if not sent:
+        if popped == len(sent):
             self._sent = None
+        elif popped:
+            del sent[:popped]
         if isinstance(piece, memoryview) and isinstance(piece.obj, bytes) and len(piece.obj) > 8 * (self.held + SMALL):
             self._copy_out()  # nor may the small rest of a large read keep all of it alive
         self._index -= popped
@@ -118,9 +125,9 @@ class SendBuffer:
     def _copy_out(self) -> None:
         """Make every chunk an object of its own, so that the memory held is the memory counted."""
         if self._sent:
-            self._sent = deque(map(bytes, self._sent))
+            self._sent = list(map(bytes, self._sent))
         if self._unsent:
-            self._unsent = deque(map(bytes, self._unsent))
+            self._unsent = list(map(bytes, self._unsent))
 
     def rewind(self) -> None:
         """Let `segments` begin at SND.UNA again."""
@@ -168,7 +175,7 @@ class SendBuffer:
         self._sent = self._unsent = None
 
 
-def append_chunk(chunks: deque[Buffer], data: Buffer) -> None:
+def append_chunk(chunks: MutableSequence[Buffer], data: Buffer) -> None:
     """Append data as a chunk, or to the last chunk if both are small."""
     if chunks and len(chunks[-1]) + len(data) <= SMALL:
         chunks[-1] = b"".join((chunks[-1], data))

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import inf
+from struct import Struct
 from typing import Final, NamedTuple
 
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.handshake import Terms
+from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
 from sansnet_core.proto.tcp.send_buffer import SendBuffer
-from sansnet_core.wire.tcp import TcpHeader, add, diff, parse_options
+from sansnet_core.wire.tcp import HALF, MASK, TcpHeader, add, diff, parse_options
 
 __all__ = ["Acked", "Sender"]
 
@@ -32,13 +34,10 @@ RETRY_AFTER_RESET: Final = 0.002
 """Seconds from the reset of an earlier connection to our next SYN, so that the reset arrives first; as in Linux."""
 DUPLICATES: Final = 3
 """Duplicate acknowledgments that begin a fast retransmit (RFC 5681, 3.2)."""
-MAX_BURST: Final = 16
-"""Segments retransmitted for one acknowledgment; their acknowledgments bring the next ones. Otherwise one SACK of a
-guest with a tiny MSS would cause tens of thousands of segments."""
+_REST: Final = Struct("!IIIIddd")
+"""The state of a sender with nothing to do: SND.UNA, windows, SND.WL1; RTO, SRTT and RTTVAR."""
 MAX_READ: Final = 256 * 1024
 """Bytes to read from the host at once. Larger reads cost no less per byte, and leave the processor's cache."""
-_MAX_SACKED: Final = 64
-"""Ranges that SACK reported and that are remembered. Forgetting the others costs needless retransmissions only."""
 _MIN_SACK_OPTION: Final = 12
 """Bytes of options with one SACK block: two for padding, two of kind and length, eight of the block."""
 
@@ -69,13 +68,11 @@ class Sender:
         next: SND.NXT; nothing beyond it was ever sent.
         window: SND.WND in bytes, scaled.
         largest_window: MAX.SND.WND (RFC 5961, 5.2).
-        scale: Snd.Wind.Shift (RFC 7323, 2.3).
-        sack_permitted: whether both sides permit SACK.
-        mss: largest payload of a segment, in bytes.
+        terms: the result of the negotiation.
         buffer: the bytes from the host.
         duplicates: duplicate acknowledgments since SND.UNA moved.
         probing: something was sent beyond a closed window.
-        recover: SND.NXT when loss recovery began (RFC 6582), or None outside of it.
+        loss: what is known to be lost, and its recovery; None if nothing is.
         rto: seconds, with backoff.
         retries: retransmissions since the guest last acknowledged something new.
         retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
@@ -84,31 +81,29 @@ class Sender:
     """
 
     __slots__ = (
-        "_burst",
-        "_check_last",
-        "_lost_all",
-        "_retransmitted",
         "_rtt_sequence",
         "_rtt_start",
         "_rttvar",
-        "_sacked",
         "_srtt",
         "buffer",
         "duplicates",
         "largest_window",
-        "mss",
+        "loss",
         "next",
         "probing",
-        "recover",
         "retransmit_at",
         "retries",
         "rto",
-        "sack_permitted",
-        "scale",
+        "terms",
         "una",
         "window",
         "wl1",
     )
+
+    terms: Terms
+    window: int
+    largest_window: int
+    wl1: int
 
     def __init__(self, iss: int) -> None:
         self.una = iss
@@ -118,12 +113,8 @@ class Sender:
         self.retries = 0
         self.duplicates = 0
         self.probing = False
-        self.recover: int | None = None
+        self.loss: Loss | None = None
         self.retransmit_at = inf
-        self._sacked: list[tuple[int, int]] | None = None
-        self._retransmitted = iss
-        self._burst = 0
-        self._lost_all = self._check_last = False
         self._srtt: float | None = None
         self._rttvar = 0.0
         self._rtt_sequence = 0
@@ -135,9 +126,7 @@ class Sender:
         """Take window and terms of the guest's SYN or SYN-ACK; nothing but our SYN can have been sent before."""
         self.window = self.largest_window = syn.window  # a SYN's window is never scaled (RFC 7323, 2.2)
         self.wl1 = syn.sequence
-        self.scale = terms.scale
-        self.mss = terms.mss
-        self.sack_permitted = terms.sack
+        self.terms = terms
 
     def send_syn(self, now: float) -> None:
         """Move SND.NXT over our SYN, which is sent for the first time, and start the timer."""
@@ -156,12 +145,36 @@ class Sender:
         if self.retries:
             self.rto = RTO_AFTER_SYN_LOSS
 
+    # rest
+
+    REST_SIZE: Final = _REST.size
+
+    def rest(self) -> bytes | None:
+        """The whole state as `REST_SIZE` bytes, for `wake`; None if there is anything to send or to wait for."""
+        if self.next != self.una or self.buffer.held or self.loss is not None or self.probing or self._srtt is None:
+            return None
+        if self.retransmit_at != inf or self.retries or self.duplicates or self._rtt_start is not None:
+            return None
+        times = (self.rto, self._srtt, self._rttvar)
+        return _REST.pack(self.una, self.window, self.largest_window, self.wl1, *times)
+
+    def wake(self, state: bytes, terms: Terms) -> None:
+        """Take the state that `rest` returned; this sender is new."""
+        self.una, self.window, self.largest_window, self.wl1, self.rto, self._srtt, self._rttvar = _REST.unpack(state)
+        self.next = self.una
+        self.terms = terms
+
     # new data
 
     @property
     def in_flight(self) -> int:
         """Sequence numbers sent and not acknowledged."""
         return diff(self.next, self.una)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the guest's window has room for more."""
+        return self.window > (self.next - self.una) & MASK
 
     @property
     def fin_is_missing(self) -> bool:
@@ -171,7 +184,7 @@ class Sender:
     @property
     def ack_sequence(self) -> int:
         """Sequence number for a bare ACK: SND.NXT, but never beyond the guest's window, where the guest drops it."""
-        return self.next if self._usable() >= 0 else add(self.una, self.window)
+        return self.next if self.window >= (self.next - self.una) & MASK else add(self.una, self.window)
 
     def _usable(self) -> int:
         """Bytes that the guest's window has room for; negative if it has shrunk."""
@@ -190,8 +203,8 @@ class Sender:
         """
         held = self.buffer.held
         room = min(self._usable() - self.buffer.unsent, limit - held, MAX_READ)
-        if room < self.mss:
-            return 0 if held else self.mss
+        if room < self.terms.mss:
+            return 0 if held else self.terms.mss
         return room - room % frame_payload if room > frame_payload else room
 
     def next_payload(self, max_size: int, now: float) -> Buffer:
@@ -206,13 +219,13 @@ class Sender:
         """
         buffer = self.buffer
         unsent = buffer.unsent
-        in_flight = diff(self.next, self.una)
+        in_flight = (self.next - self.una) & MASK
         usable = self.window - in_flight
         size = unsent if unsent < max_size else max_size
         if usable < size:
             size = usable
         # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
-        if size <= 0 or (size < unsent and size < self.mss and in_flight):
+        if size <= 0 or (size < unsent and size < self.terms.mss and in_flight):
             if self.retransmit_at == inf:
                 self.retransmit_at = now + self.rto  # the persist timer
             return b""
@@ -232,7 +245,7 @@ class Sender:
 
     def _advance(self, count: int, now: float) -> None:
         """Move SND.NXT over sequence numbers that are sent for the first time, and time them (RFC 6298, 3)."""
-        self.next = add(self.next, count)
+        self.next = (self.next + count) & MASK
         if self._rtt_start is None:
             self._rtt_start = now
             self._rtt_sequence = self.next
@@ -244,7 +257,7 @@ class Sender:
     def free_buffers(self) -> None:
         """Free all data."""
         self.buffer.free()
-        self._sacked = None
+        self.loss = None
 
     def probe(self, now: float) -> tuple[int, Buffer]:
         """The persist timer has expired: send the next byte beyond the window (RFC 9293, 3.8.6.1), and back off.
@@ -277,6 +290,7 @@ class Sender:
         """
         acknowledgment, sequence = tcp.acknowledgment, tcp.sequence
         advance = released = 0
+        loss = self.loss
         unrepeated = False
         if acknowledgment != self.una:
             advance = diff(acknowledgment, self.una)
@@ -284,9 +298,9 @@ class Sender:
                 return None
             if advance < 0:
                 return _NOTHING
-            unrepeated = self._lost_all and diff(acknowledgment, self._retransmitted) > 0
+            unrepeated = loss is not None and loss.lost_all and diff(acknowledgment, loss.retransmitted) > 0
             released = self.acknowledge(advance, now)
-        window = tcp.window << self.scale
+        window = tcp.window << self.terms.scale
         changed = window != self.window
         # SND.WL1 keeps an old segment from restoring an old window. But data that the guest sends again may have a new
         # acknowledgment: the window counts from there, and the old one would reach beyond the guest's
@@ -302,17 +316,20 @@ class Sender:
             self.retries = 0  # the guest is alive and only has no room (RFC 9293, 3.8.6.1)
         elif self.probing and self.window:
             news = self._end_probing(now)
-        if self.sack_permitted and tcp.start - tcp.options_start >= _MIN_SACK_OPTION:
+        if self.terms.sack and tcp.start - tcp.options_start >= _MIN_SACK_OPTION:
             news |= self._sack(parse_options(buf, tcp.options_start, tcp.start).sack)
-        if unrepeated and self.sack_permitted and not self._sacked:  # what was sent before the timeout arrives
-            self._lost_all, self._check_last = False, True
+        loss = self.loss
+        if unrepeated and loss is not None and self.terms.sack and not loss.sacked:
+            loss.found_spurious()
         if not advance and self.next != self.una and (news or not (size or changed)):
             self.duplicates += 1
-            if self.recover is None and (self.duplicates == DUPLICATES or self._sack_says_lost()):
+            recovering = loss is not None and loss.recover is not None
+            if not recovering and (self.duplicates == DUPLICATES or (loss is not None and self._sack_says_lost(loss))):
                 self._begin_recovery(lost_all=False)
                 news = True
         if advance or news:
-            return tuple.__new__(Acked, (released, self.next == self.una, self.recover is not None))
+            recovering = self.loss is not None and self.loss.recover is not None
+            return tuple.__new__(Acked, (released, self.next == self.una, recovering))
         return _NOTHING
 
     def _end_probing(self, now: float) -> bool:
@@ -339,9 +356,9 @@ class Sender:
         Returns:
             The payload bytes that were freed.
         """
-        acknowledgment = self.una = add(self.una, count)
+        acknowledgment = self.una = (self.una + count) & MASK
         self.duplicates = 0
-        if self._rtt_start is not None and diff(acknowledgment, self._rtt_sequence) >= 0:
+        if self._rtt_start is not None and (acknowledgment - self._rtt_sequence) & MASK < HALF:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
         elif self._srtt is not None:
@@ -349,16 +366,8 @@ class Sender:
         self.retries = 0
         self.retransmit_at = now + self.rto if self.next != acknowledgment else inf
         released = self.buffer.release(count)
-        if self._sacked:
-            self._sacked = [block for block in self._sacked if diff(block[1], acknowledgment) > 0] or None
-        if self.recover is not None:
-            if diff(acknowledgment, self.recover) >= 0:
-                self.recover = None
-            else:
-                if self._lost_all:
-                    self._burst = min(self._burst * 2, MAX_BURST)
-                if diff(self._retransmitted, acknowledgment) < 0:
-                    self._retransmitted = acknowledgment
+        if self.loss is not None and self.loss.acknowledged(acknowledgment):
+            self.loss = None
         return released
 
     def _sample(self, rtt: float) -> None:
@@ -373,7 +382,8 @@ class Sender:
 
     def _set_rto(self) -> None:
         assert self._srtt is not None
-        self.rto = min(max(self._srtt + 4 * self._rttvar, MIN_RTO), MAX_RTO)
+        rto = self._srtt + 4 * self._rttvar
+        self.rto = MIN_RTO if rto < MIN_RTO else min(rto, MAX_RTO)
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
         """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.
@@ -381,29 +391,23 @@ class Sender:
         Returns:
             Whether some of it was not known before.
         """
-        old = self._sacked or []
-        ranges = old + [
+        una = self.una
+        known = [
             block
             for block in blocks
-            if diff(block[0], self.una) > 0 and diff(block[1], block[0]) > 0 and diff(self.next, block[1]) >= 0
+            if diff(block[0], una) > 0 and diff(block[1], block[0]) > 0 and diff(self.next, block[1]) >= 0
         ]
-        ranges.sort(key=lambda block: diff(block[0], self.una))
-        merged: list[tuple[int, int]] = []
-        for first, last in ranges:
-            if merged and diff(first, merged[-1][1]) <= 0:
-                if diff(last, merged[-1][1]) > 0:
-                    merged[-1] = merged[-1][0], last
-            else:
-                merged.append((first, last))
-        self._sacked = merged[:_MAX_SACKED] or None
-        return merged != old
+        if self.loss is None:
+            if not known:
+                return False
+            self.loss = Loss(una)
+        return self.loss.sack(known, una)
 
-    def _sack_says_lost(self) -> bool:
+    def _sack_says_lost(self, loss: Loss) -> bool:
         """Whether SACK reports three ranges, or more than two segments' worth of data (RFC 6675, 4, IsLost)."""
-        sacked = self._sacked or ()
-        return (
-            len(sacked) >= DUPLICATES or sum(diff(last, first) for first, last in sacked) > (DUPLICATES - 1) * self.mss
-        )
+        sacked = loss.sacked
+        least = (DUPLICATES - 1) * self.terms.mss
+        return len(sacked) >= DUPLICATES or sum(diff(last, first) for first, last in sacked) > least
 
     # retransmission
 
@@ -415,11 +419,10 @@ class Sender:
                 acknowledgment. Otherwise only data known to be missing is sent again: the first segment, or SACK's
                 holes.
         """
-        self.recover = self.next
-        self._lost_all = lost_all
-        self._retransmitted = self.una
+        if self.loss is None:
+            self.loss = Loss(self.una)
+        self.loss.begin(self.una, self.next, lost_all=lost_all)
         self.buffer.rewind()
-        self._burst = 1
         self._rtt_start = None
 
     def back_off(self, now: float) -> None:
@@ -432,7 +435,7 @@ class Sender:
     def time_out(self, now: float) -> None:
         """The retransmission timer has expired with data or FIN in flight."""
         self.back_off(now)
-        self._sacked = None  # the guest may have discarded data that it reported (RFC 2018, 8)
+        self.loss = None  # the guest may have discarded data that it reported (RFC 2018, 8)
         self._begin_recovery(lost_all=True)
 
     def retransmissions(self) -> Iterator[tuple[int, Buffer]]:
@@ -441,34 +444,35 @@ class Sender:
         Yields:
             Sequence number and payload.
         """
-        assert self.recover is not None
-        if self._sacked:
-            end = self._sacked[-1][1]
+        loss = self.loss
+        assert loss is not None
+        assert loss.recover is not None
+        if loss.sacked:
+            end = loss.sacked[-1][1]
             burst = MAX_BURST  # every hole below the highest byte reported counts as lost: later data has arrived
-        elif self.sack_permitted and not self._lost_all:
-            if self._check_last:  # no hole is known any more, and the rest may be under way
+        elif self.terms.sack and not loss.lost_all:
+            if loss.take_check():  # no hole is known any more, and the rest may be under way
                 yield from self._last_segment()
             return
         else:
-            end = self.recover
-            burst = self._burst
+            end = loss.recover
+            burst = loss.burst
         una = self.una
-        arrived = [(diff(first, una), diff(last, una)) for first, last in self._sacked or ()]
-        start = diff(self._retransmitted, una)
-        for position, payload in self.buffer.segments(start, diff(end, una), self.mss, arrived):
+        arrived = [(diff(first, una), diff(last, una)) for first, last in loss.sacked]
+        start = diff(loss.retransmitted, una)
+        for position, payload in self.buffer.segments(start, diff(end, una), self.terms.mss, arrived):
             if burst <= 0:
                 break
             burst -= 1
             sequence = add(una, position)
-            self._retransmitted = add(sequence, len(payload))
+            loss.sent_again(add(sequence, len(payload)))
             yield sequence, payload
 
     def _last_segment(self) -> Iterator[tuple[int, Buffer]]:
         """The last bytes sent: the guest's answer tells whether those before have arrived (RFC 8985, 7)."""
-        self._check_last = False
         buffer = self.buffer
         end = buffer.held - buffer.unsent
         buffer.rewind()
-        for position, payload in buffer.segments(max(end - self.mss, 0), end, self.mss, []):
+        for position, payload in buffer.segments(max(end - self.terms.mss, 0), end, self.terms.mss, []):
             yield add(self.una, position), payload
         buffer.rewind()

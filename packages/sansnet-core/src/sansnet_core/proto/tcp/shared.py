@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from sansnet_core.context import Context
+from sansnet_core.egress import FlowHeaders
 from sansnet_core.mypyc import mypyc_attr
+from sansnet_core.orders import Endpoint
 from sansnet_core.proto.icmp_errors import IcmpErrors
+from sansnet_core.proto.tcp.delayed import DelayedAcks
+from sansnet_core.proto.tcp.handshake import Negotiation
 from sansnet_core.proto.tcp.memory import Memory
+from sansnet_core.proto.tcp.permission import Permission
+from sansnet_core.wire.ip import TCP
 
 __all__ = ["TcpShared"]
 
+_NOWHERE: Final = Endpoint(bytes(4), 0)
 Flow = TypeVar("Flow")
 """A connection. Its class is not imported, because its module imports this one."""
 
@@ -29,13 +36,31 @@ class TcpShared(Generic[Flow]):
     Attributes:
         context, icmp_errors, forget, expire: the arguments.
         memory: counts the payload bytes that all connections hold.
+        delayed: connections whose acknowledgments are delayed.
+        no_headers: in the place of those of connections that rest.
+        negotiation: of the terms of connections.
+        settled: the permission that most of the latest connections share; None at first.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
         connecting: connections of the guest whose host socket is not connected yet; the oldest first.
         further: sockets of the host that connect beside another one of the same connection; see `attempts`.
     """
 
-    __slots__ = ("connecting", "context", "dirty", "expire", "forget", "further", "icmp_errors", "memory", "pending")
+    __slots__ = (
+        "connecting",
+        "context",
+        "delayed",
+        "dirty",
+        "expire",
+        "forget",
+        "further",
+        "icmp_errors",
+        "memory",
+        "negotiation",
+        "no_headers",
+        "pending",
+        "settled",
+    )
 
     def __init__(
         self,
@@ -49,6 +74,10 @@ class TcpShared(Generic[Flow]):
         self.forget = forget
         self.expire = expire
         self.memory = Memory(context.config.limits.tcp_memory)
+        self.delayed = DelayedAcks(context)
+        self.no_headers = FlowHeaders(context.egress, _NOWHERE, _NOWHERE, TCP)
+        self.negotiation = Negotiation(context.config)
+        self.settled: Permission | None = None
         self.dirty: list[Flow] = []
         self.pending = [0, 0]
         self.connecting: dict[Flow, None] = {}
@@ -57,3 +86,11 @@ class TcpShared(Generic[Flow]):
     def count_further(self, change: int) -> None:
         """Count sockets that connect beside another one of the same connection."""
         self.further += change
+
+    def settle(self, permission: Permission) -> Permission:
+        """The permission of a connection that has opened to one endpoint, and that nothing inspects; a shared one."""
+        if not permission.settle():
+            return permission
+        if self.settled is None or self.settled.target != permission.target:
+            self.settled = permission
+        return self.settled

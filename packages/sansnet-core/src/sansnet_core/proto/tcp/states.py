@@ -30,6 +30,7 @@ __all__ = [
     "ERRNOS",
     "EVENT_TRIGGERED",
     "FIN_UNACKNOWLEDGED",
+    "FLOWING",
     "HANDSHAKE",
     "HOST_EXISTS",
     "INBOUND",
@@ -38,8 +39,10 @@ __all__ = [
     "PARTS",
     "UNDECIDED_INBOUND",
     "UNDECIDED_INITIAL",
+    "Change",
     "JointRule",
     "Lifecycle",
+    "change",
     "transition",
 ]
 
@@ -161,6 +164,8 @@ UNDECIDED_INITIAL: Final[Lifecycle] = (SYN_RECEIVED, UNDECIDED, OPEN, OPEN)
 UNDECIDED_INBOUND: Final[Lifecycle] = (UNDECIDED, CONNECTED, OPEN, OPEN)
 """The same two, while the driver is asked for a verdict."""
 
+FLOWING: Final[Lifecycle] = (ESTABLISHED, CONNECTED, OPEN, OPEN)
+"""A connection that is open in both directions."""
 HANDSHAKE: Final = frozenset((UNDECIDED, SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
 """States of `GUEST` before the handshakes with host and guest are complete."""
 HOST_EXISTS: Final = frozenset((CONNECTING, CONNECTED))
@@ -203,3 +208,32 @@ def transition(states: Lifecycle, event: str) -> tuple[Lifecycle, tuple[str, ...
         now |= rule.then
         effects += rule.effects
     return (now[GUEST], now[HOST], now[UP], now[DOWN]), tuple(effects)
+
+
+class Change(NamedTuple):
+    """The consequences of an event beyond the next states.
+
+    Attributes:
+        effects: to run, in order.
+        errno: that of `ERRNOS`; 0 for none.
+        ends_handshake: the connection leaves the states of `HANDSHAKE`.
+        is_over: it is over on both sides.
+    """
+
+    effects: tuple[str, ...]
+    errno: int
+    ends_handshake: bool
+    is_over: bool
+
+
+@cache
+def change(states: Lifecycle, event: str) -> tuple[Lifecycle, Change | None]:
+    """Apply an event, as `transition`; the next states, and the consequences beyond them, if there are any."""
+    after, effects = transition(states, event)
+    before, guest = states[0], after[0]
+    errno = ERRNOS.get((before, event), 0) if guest is not before else 0
+    ends_handshake = before in HANDSHAKE and guest not in HANDSHAKE
+    is_over = guest is GONE and after[1] is GONE
+    if not (effects or errno or ends_handshake or is_over):
+        return after, None
+    return after, Change(effects, errno, ends_handshake, is_over)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sansnet_core.addresses import UNSPECIFIED
 from sansnet_core.egress import Egress, FlowHeaders
@@ -17,7 +17,10 @@ from sansnet_core.policy import ProxyConfig
 from sansnet_core.policy.evaluator import Judgement
 from sansnet_core.wire.ip import UDP
 
-__all__ = ["End", "Flow", "ForwardedPort", "Mapping", "Relayed", "Served", "flow_key"]
+__all__ = ["BELOW_BASE", "End", "Flow", "ForwardedPort", "Mapping", "Relayed", "Served", "flow_key"]
+
+BELOW_BASE: Final = 1199
+"""Bytes of the largest datagram whose path does not matter: one less than a search for the path MTU begins with."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -32,7 +35,7 @@ class Mapping:
         alias: the address that stands for the host's address in the guest's packets, if all flows lead to one host
             address that is another one; else None.
         flows: by the host's endpoint.
-        addresses: host address -> number of flows to it.
+        addresses: host address -> number of flows to it; None while there was only one flow, as with most mappings.
         groups: number of flows with a multicast destination.
     """
 
@@ -47,7 +50,7 @@ class Mapping:
         self.alias = alias
         self.name = name
         self.flows: dict[Endpoint, Flow] = {}
-        self.addresses: Counter[bytes] = Counter()
+        self.addresses: Counter[bytes] | None = None
         self.groups = 0
 
     def find_groups(self, is_group: Callable[[bytes], bool]) -> None:
@@ -59,16 +62,30 @@ class Mapping:
     def attach(self, flow: Flow) -> None:
         """Carry a flow."""
         self.flows[flow.host] = flow
-        self.addresses[flow.host.address] += 1
         self.groups += flow.group
+        if self.addresses is not None:
+            self.addresses[flow.host.address] += 1
+        elif len(self.flows) > 1:
+            self.count_addresses()
+
+    def count_addresses(self) -> None:
+        """Count the addresses of the flows that there are."""
+        self.addresses = Counter(host.address for host in self.flows)
+
+    def has_address(self, address: bytes) -> bool:
+        """Whether there is a flow to a host address."""
+        if self.addresses is not None:
+            return address in self.addresses
+        return any(host.address == address for host in self.flows)
 
     def detach(self, flow: Flow) -> bool:
         """Forget a flow; whether the socket is no longer needed."""
         del self.flows[flow.host]
         self.groups -= flow.group
-        self.addresses[flow.host.address] -= 1
-        if not self.addresses[flow.host.address]:
-            del self.addresses[flow.host.address]
+        if self.addresses is not None:
+            self.addresses[flow.host.address] -= 1
+            if not self.addresses[flow.host.address]:
+                del self.addresses[flow.host.address]
         return not self.flows
 
 
@@ -204,6 +221,9 @@ class Flow:
         datagrams_sent, datagrams_received: the same in datagrams.
         errno: that of the failure that was reported; 0 if there was none.
         outdated: whether it ends with the guest's next datagram.
+        whole: bytes of the largest datagram that may leave whole or in fragments, whatever its path is; see `path_mtu`.
+        tried: TTL, TOS and time of the latest datagram that was sent to find out whether its path takes it whole; None
+            if that is known.
     """
 
     __slots__ = (
@@ -232,6 +252,8 @@ class Flow:
         "sent",
         "served",
         "socket",
+        "tried",
+        "whole",
     )
 
     def __init__(
@@ -271,6 +293,8 @@ class Flow:
         self.datagrams_sent = self.datagrams_received = 0
         self.errno = 0
         self.outdated = False
+        self.whole = BELOW_BASE
+        self.tried: tuple[int, int, float] | None = None
 
     def closed(self, now: float, reason: Reason | None = None) -> FlowClosed:
         """The notice of its end, for a reason if a rule ends it. A failure counts as its cause if nothing came back."""

@@ -56,9 +56,11 @@ from sansnet_core.orders import (
 from sansnet_core.policy import Verdict
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.udp import recovery
-from sansnet_core.proto.udp.flow import End, Flow, ForwardedPort, Mapping, Relayed, Served
+from sansnet_core.proto.udp.flow import BELOW_BASE, End, Flow, ForwardedPort, Mapping, Relayed, Served
 from sansnet_core.proto.udp.host import HostFlows
+from sansnet_core.proto.udp.known import KnownFlows
 from sansnet_core.proto.udp.opening import DHCP_SERVERS, Datagram, Opening
+from sansnet_core.proto.udp.path_mtu import PathMtu
 from sansnet_core.proto.udp.runs import Runs
 from sansnet_core.proto.udp.served import ServedFlows
 from sansnet_core.proto.udp.table import FlowTable
@@ -131,6 +133,8 @@ class Udp:
         self._filtering = context.config.udp_filtering
         self._joins = context.config.link.uso
         self._runs = Runs()
+        self._path_mtu = PathMtu(context, icmp_errors)
+        self.known = KnownFlows(context, self._flows, self._from_guest)
 
     def use_proxies(self, facts: Facts) -> None:
         """Make flows through proxies possible; `facts` delivers the facts about their sockets."""
@@ -188,10 +192,24 @@ class Udp:
             error = ExtendedError(EMSGSIZE, ORIGIN_LOCAL, 0, 0, 0, None)
             self.datagram_failed(flow.socket, flow.host, error, bytes(data))
             return
+        if flow.served:
+            context.out.orders.append(
+                DeliverDatagram(flow.socket, flow.guest, flow.remote, data, segment_size, ttl, tos)
+            )
+            return
+        fragment_here = False
+        if len(data) > BELOW_BASE and not may_fragment:
+            size = segment_size or len(data)
+            if size <= flow.whole or not self._path_mtu.is_strict(flow, size, len(data), ttl, tos):
+                fragment_here = True
+            elif segment_size and flow.tried is not None:  # the first of a run tells how the others must be sent
+                context.out.orders.append(
+                    SendDatagram(flow.socket, flow.host, data[:size], 0, ttl, tos, False, flow.local)
+                )
+                data, fragment_here = data[size:], True
+                segment_size = size if len(data) > size else 0
         context.out.orders.append(
-            DeliverDatagram(flow.socket, flow.guest, flow.remote, data, segment_size, ttl, tos)
-            if flow.served
-            else SendDatagram(flow.socket, flow.host, data, segment_size, ttl, tos, may_fragment, flow.local)
+            SendDatagram(flow.socket, flow.host, data, segment_size, ttl, tos, may_fragment, flow.local, fragment_here)
         )
 
     def _is_dhcp(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> bool:
@@ -310,7 +328,7 @@ class Udp:
         """Whether the filter accepts an endpoint that the guest did not send to."""
         if mapping.groups or self._filtering is UdpFiltering.ENDPOINT_INDEPENDENT:
             return True
-        return self._filtering is UdpFiltering.ADDRESS_DEPENDENT and source.address in mapping.addresses
+        return self._filtering is UdpFiltering.ADDRESS_DEPENDENT and mapping.has_address(source.address)
 
     def datagram_failed(self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes) -> None:
         """See `Network.datagram_failed`. The flow stays: one failure does not end it."""
@@ -321,17 +339,34 @@ class Udp:
         if flow.others and error.errno in UNREACHABLE and not flow.datagrams_received:
             self._try_next(flow, error, data)
             return
+        if error.errno == EMSGSIZE and error.info:
+            error = self._in_guests_family(flow, error)
+            if error.origin < ORIGIN_ICMP:
+                again = self._path_mtu.refused(flow, error.info, len(data))
+                if again is not None:
+                    self._context.out.orders.append(
+                        SendDatagram(flow.socket, flow.host, data, 0, *again, False, flow.local, True)
+                    )
+                    return
+            self._path_mtu.reported(flow, error.info)
         if not (flow.errno or flow.datagrams_received):
             flow.errno = error.errno
             self._context.notify(
                 FlowRefused(UDP, flow.guest, flow.remote, flow.host, error.errno, None, flow.inbound, self._context.now)
             )
         self._context.drop_packet(Reason.HOST_SEND, UDP, flow.guest, flow.remote)
-        if error.errno == EMSGSIZE and error.info and len(remote.address) != len(flow.guest.address):
-            # The flow was redirected to the other family, whose header is 20 bytes shorter or longer
-            mtu = min(error.info, MAX_MTU) + (20 if len(remote.address) == 4 else -20)
-            error = replace(error, info=max(mtu, 0))
         self._report(error, flow.guest, flow.remote, remote.address, data)
+
+    @staticmethod
+    def _in_guests_family(flow: Flow, error: ExtendedError) -> ExtendedError:
+        """An error about the MTU, for the guest's packets.
+
+        If the flow was redirected to the other family, the header there is 20 bytes shorter or longer.
+        """
+        if len(flow.host.address) == len(flow.guest.address):
+            return error
+        mtu = min(error.info, MAX_MTU) + (20 if len(flow.host.address) == 4 else -20)
+        return replace(error, info=max(mtu, 0))
 
     def _try_next(self, flow: Flow, error: ExtendedError, data: bytes) -> None:
         """Go on with the next of a host's addresses, since one cannot be reached.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -92,7 +91,7 @@ class HostFlows:
         for end in list(self.sockets.values()):
             end.flows = {flow.host: flow for flow in flows if flow.end is end}
             if isinstance(end, Mapping):
-                end.addresses = Counter(flow.host.address for flow in end.flows.values())
+                end.count_addresses()
                 end.groups = sum(flow.group for flow in end.flows.values())
                 if not end.flows:
                     self._mappings.setdefault(end.key, end)

@@ -161,7 +161,7 @@ class Opening:
         Returns:
             None if the address map, services or rules do not let the guest send to it.
         """
-        targets, known = self._context.targets, source.address in mapping.addresses
+        targets, known = self._context.targets, mapping.has_address(source.address)
         if mapping.name is not None and mapping.alias is not None:
             if not known:
                 return None

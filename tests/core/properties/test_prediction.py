@@ -1,0 +1,314 @@
+"""The short cut for expected segments and the ordinary path agree: same orders, frames, counts, deadlines and state."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from struct import unpack_from
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sansnet_core import LinkConfig, Network, NetworkConfig, OpenStream, SendStream, UsageError
+from sansnet_core.config import Limits
+from sansnet_core.recording import RecordedNetwork
+from sansnet_core.records import replace
+from sansnet_core.testing import SECRET, make_config
+from sansnet_core.wire import ipv4, ipv6, tcp
+from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
+from sansnet_core.wire.ip import TCP
+from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
+from tests.core.direct import GUEST, GUEST6
+
+SERVER: Final = {4: bytes((203, 0, 113, 1)), 6: bytes.fromhex("20010db8000000010000000000000001")}
+OWN: Final = {4: GUEST, 6: GUEST6}
+MACS: Final = [bytes.fromhex("020000000001"), bytes.fromhex("020000000002")]
+PORTS: Final = (4000, 4001)
+LINKS: Final = {
+    "plain": LinkConfig(mtu=1500),
+    "offloads": LinkConfig(
+        mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True
+    ),
+}
+
+
+def state(value: Any) -> Any:
+    """A value with all its parts, to be compared."""
+    if isinstance(value, bytes | memoryview | bytearray):
+        return bytes(value)
+    if isinstance(value, dict):
+        return [(state(key), state(item)) for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return [state(item) for item in value]
+    if type(value).__module__.startswith("sansnet_core.proto.tcp"):
+        names = {name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())}
+        parts = {name: getattr(value, name, None) for name in names - {"shared", "memory", "_headers"}}
+        return {name: state(part) for name, part in sorted(parts.items())}
+    return value
+
+
+class Twins:
+    """Two networks with the same inputs; the second one takes no short cut.
+
+    Args:
+        config: of both.
+        version: 4 or 6.
+        wakeful: whether the connections of the second one are woken at once when they rest, which changes deadlines.
+    """
+
+    def __init__(self, config: NetworkConfig, version: int, *, wakeful: bool = False) -> None:
+        self.config, self.version, self.wakeful = config, version, wakeful
+        self.now = 1000.0
+        self.networks = [RecordedNetwork(config, now=self.now, secret=SECRET, ring=1 << 16) for _ in range(2)]
+        self.inside: list[Any] = list(self.networks)
+        self.inside[1]._context.expected.enabled = False
+        self.sockets: list[Any] = []
+        self.unsent: dict[Any, int] = {}
+        self.sequence = dict.fromkeys(PORTS, 100)
+        """The sequence number of the guest's next segment."""
+        self.expected = dict.fromkeys(PORTS, 0)
+        """The guest's acknowledgment number."""
+
+    def each(self, name: str, *arguments: Any) -> Any:
+        """Call a method of both; the result or the error must be the same."""
+        results: list[Any] = []
+        for network in self.networks:
+            try:
+                results.append(getattr(network, name)(*arguments))
+            except UsageError as error:
+                results.append(str(error))
+        assert results[0] == results[1]
+        return results[0]
+
+    def take(self) -> None:
+        for order in self.each("take_orders"):
+            if isinstance(order, OpenStream):
+                self.sockets.append(order.socket)
+            elif isinstance(order, SendStream):
+                self.unsent[order.socket] = self.unsent.get(order.socket, 0) + len(order.data)
+        for frame in self.each("take_frames"):
+            self._follow(b"".join(frame) if isinstance(frame, tuple) else frame)
+        self.each("take_notices")
+        if not self.wakeful:
+            self.each("next_deadline")
+        self.each("statistics")
+        self.each("flows")
+        for flow, other in zip(*(inside._tcp._flows.values() for inside in self.inside), strict=True):
+            if not self.wakeful:
+                assert state(flow) == state(other)
+                continue
+            other.awake()
+            if flow.resting is None:
+                times = {"deadline", "queued", "ticket"}
+                first, second = ({k: v for k, v in state(one).items() if k not in times} for one in (flow, other))
+                assert first == second
+        held, other = (inside._tcp._shared.memory.held for inside in self.inside)
+        assert held == other
+
+    def _follow(self, frame: bytes) -> None:
+        """Let the guest acknowledge what a frame brings, if it is the next."""
+        start = 26 if self.config.link.vnet_header else 14
+        header = start + (20 if self.version == 4 else 40)
+        _, port, sequence, _, offset, flags = unpack_from("!HHIIBB", frame, header)
+        size = (
+            unpack_from("!H", frame, start + 2)[0] - 20 if self.version == 4 else unpack_from("!H", frame, start + 4)[0]
+        )
+        size -= offset >> 4 << 2
+        if flags & SYN:
+            self.expected[port] = tcp.add(sequence, 1)
+        elif sequence == self.expected[port] and not flags & RST:
+            self.expected[port] = tcp.add(sequence, size + bool(flags & FIN))
+
+    def frame(self, port: int, flags: int, shift: int, back: int, data: bytes, **odd: Any) -> bytes:
+        """A frame of the guest.
+
+        Args:
+            port: of the guest.
+            flags: control bits.
+            shift: from the next sequence number.
+            back: from the acknowledgment that is due.
+            data: the payload.
+            odd: fields that differ from those of an ordinary segment.
+        """
+        own, server = OWN[self.version], SERVER[self.version]
+        options = odd.get("options", b"")
+        sequence, acknowledgment = tcp.add(self.sequence[port], shift), tcp.add(self.expected[port], -back)
+        packet = tcp.emit(
+            own, server, port, 80, sequence, acknowledgment, flags, odd.get("window", 5000), options, data
+        )
+        size = max(len(packet) + odd.get("longer", 0), 0)
+        if self.version == 4:
+            ether, fragment = ETHERTYPE_IPV4, odd.get("fragment", 0x4000)
+            head = ipv4.emit_header(own, server, TCP, size, 64, 0, 7, fragment)
+        else:
+            ether = ETHERTYPE_IPV6
+            head = ipv6.emit_header(own, server, TCP, size, 64, 0)
+        whole = bytearray(head + packet)
+        if "flip" in odd:
+            whole[odd["flip"] % len(whole)] ^= 1
+        ethernet: bytes = odd.get("to", self.config.mac) + MACS[odd.get("mac", 0)] + ether
+        vnet: bytes = odd.get("vnet", bytes(12)) if self.config.link.vnet_header else b""
+        return vnet + ethernet + bytes(whole) + bytes(odd.get("padding", 0))
+
+    def open(self, port: int) -> None:
+        options = tcp.mss_option(1000) + tcp.window_scale_option(2) + tcp.sack_permitted_option()
+        syn = self.frame(port, SYN, 0, 0, b"", options=options)
+        self.each("receive_frames", [syn], self.now)
+        self.take()
+        self.each("stream_connected", self.sockets[-1], self.now)
+        self.take()
+        self.sequence[port] += 1
+        self.each("receive_frames", [self.frame(port, ACK, 0, 0, b"")], self.now)
+        self.take()
+
+
+SEGMENTS: Final = st.tuples(
+    st.sampled_from(PORTS),
+    st.sampled_from([ACK] * 6 + [ACK | PSH, ACK | FIN, ACK | URG, ACK | RST, SYN, 0, ACK | 0x40]),
+    st.sampled_from([0] * 12 + [-1, -5, 1, 50, 70000]),
+    st.sampled_from([0] * 8 + [1, 10, -1, 100000]),
+    st.sampled_from([0, 0, 1, 10, 900, 3000, 20000]),
+    st.one_of(
+        st.just({}),
+        st.just({}),
+        st.just({}),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "window": st.sampled_from([0, 1, 10, 65535]),
+                "options": st.sampled_from([bytes((1, 1, 1, 1)), tcp.sack_option([(1, 50)]), tcp.mss_option(9)]),
+                "fragment": st.sampled_from([0, 0x2000, 0x8000, 3]),
+                "longer": st.sampled_from([-30, -1, 1, 40]),
+                "flip": st.integers(0, 60),
+                "mac": st.sampled_from([0, 1]),
+                "to": st.sampled_from([bytes(6), b"\xff" * 6, MACS[0]]),
+                "padding": st.integers(0, 30),
+                "vnet": st.sampled_from([bytes((0, 5)) + bytes(10), bytes((1, 4, 54, 0, 9, 0, 34, 0, 16, 0, 0, 0))]),
+                "cut": st.integers(0, 80),
+                "view": st.booleans(),
+            },
+        ),
+    ),
+)
+STEPS: Final = st.one_of(
+    st.tuples(st.just("segments"), st.lists(SEGMENTS, min_size=1, max_size=4)),
+    st.tuples(st.just("segments"), st.lists(SEGMENTS, min_size=1, max_size=4)),
+    st.tuples(st.just("host"), st.tuples(st.integers(0, 1), st.sampled_from([1, 10, 2000, 30000]))),
+    st.tuples(st.just("sent"), st.tuples(st.integers(0, 1), st.floats(0, 1))),
+    st.tuples(st.just("wait"), st.sampled_from([0.0001, 0.003, 0.25, 1.0, 2.5])),
+    st.tuples(st.just("end"), st.integers(0, 1)),
+    st.tuples(st.just("failed"), st.integers(0, 9)),
+)
+
+
+def play(twins: Twins, step: tuple[str, Any]) -> None:
+    kind, detail = step
+    if kind == "segments":
+        frames: list[Any] = []
+        for port, flags, shift, back, size, odd in detail:
+            frame = twins.frame(port, flags, shift, back, (bytes(range(256)) * (size // 256 + 1))[:size], **odd)
+            frame = frame[: len(frame) - odd.get("cut", 0)]
+            frames.append(memoryview(frame) if odd.get("view") else frame)
+            if not odd and not shift and flags & ACK:
+                twins.sequence[port] = tcp.add(twins.sequence[port], size + bool(flags & FIN))
+        twins.each("receive_frames", frames, twins.now)
+    elif kind == "host":
+        index, size = detail
+        with suppress(IndexError):
+            socket = twins.sockets[index]
+            budget = twins.each("receive_budget", socket)
+            if budget:
+                twins.each("stream_received", socket, bytes(min(size, budget)), twins.now)
+    elif kind == "sent":
+        index, part = detail
+        socket = twins.sockets[index]
+        count = int(twins.unsent.get(socket, 0) * part)
+        twins.unsent[socket] = twins.unsent.get(socket, 0) - count
+        twins.each("stream_sent", socket, count, twins.now)
+    elif kind == "wait":
+        twins.now += detail
+        twins.each("handle_deadline", twins.now)
+    elif kind == "end":
+        twins.each("stream_ended", twins.sockets[detail], twins.now)
+    elif detail < 2:
+        twins.each("stream_failed", twins.sockets[detail], 104, None, twins.now)
+    twins.take()
+
+
+def config(link: str, *, memory: int = 1 << 20) -> NetworkConfig:
+    return replace(make_config(), link=LINKS[link], limits=Limits(tcp_memory=memory, tcp_window=20_000))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("wakeful", [False, True], ids=["", "wakeful"])
+@given(steps=st.lists(STEPS, min_size=1, max_size=12), small=st.booleans())
+def test_both_paths_agree(link: str, version: int, wakeful: bool, steps: list[tuple[str, Any]], small: bool) -> None:
+    """With `wakeful`, also that a rest changes nothing."""
+    twins = Twins(config(link, memory=30_000 if small else 1 << 20), version, wakeful=wakeful)
+    for port in PORTS:
+        twins.open(port)
+    for step in steps:
+        play(twins, step)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+def test_requests_and_acknowledgments_take_the_short_cut(link: str, version: int) -> None:
+    """Otherwise the property would hold without it."""
+    twins = Twins(config(link), version)
+    for port in PORTS:
+        twins.open(port)
+    inside = twins.inside[0]
+    network: Network = twins.networks[0]
+
+    def is_predicted(port: int, data: bytes) -> bool:
+        frame = twins.frame(port, ACK, 0, 0, data)
+        flow = next(flow for flow in inside._tcp._flows.values() if flow.guest.port == port)
+        sequence, acknowledgment = twins.sequence[port], twins.expected[port]
+        begin = len(frame) - len(data)
+        taken: bool = inside._tcp.prediction.take(flow, frame, sequence, acknowledgment, 5000, begin, len(frame))
+        return taken
+
+    for _ in range(3):
+        assert all(is_predicted(port, b"request") for port in PORTS)
+        twins.sequence = {port: sequence + 7 for port, sequence in twins.sequence.items()}
+        for socket in twins.sockets:
+            network.stream_received(socket, b"answer", twins.now)
+        network.take_orders()
+        for frame in network.take_frames():
+            assert isinstance(frame, bytes)
+            twins._follow(frame)
+    assert all(is_predicted(port, b"") for port in PORTS)
+    assert not any(is_predicted(port, b"") for port in PORTS), "a repeated acknowledgment"
+
+
+def test_a_quiet_connection_rests_until_there_is_something_to_do() -> None:
+    """Data in both directions, an end and a failure find it as if it had never rested."""
+    for wakes in ("guest", "host", "end", "failure"):
+        twins = Twins(config("offloads"), 4)
+        for port in PORTS:
+            twins.open(port)
+            play(twins, ("segments", [(port, ACK, 0, 0, 900, {})]))
+        steps: list[tuple[str, Any]]
+        steps = [("sent", (0, 1.0)), ("sent", (1, 1.0)), ("wait", 0.25), ("wait", 1.0), ("wait", 1.0)]
+        for step in steps:
+            play(twins, step)
+        flows = list(twins.inside[0]._tcp._flows.values())
+        assert [flow.resting is None for flow in flows] == [False, False], wakes
+        play(
+            twins,
+            {
+                "guest": ("segments", [(PORTS[0], ACK, 0, 0, 10, {})]),
+                "host": ("host", (0, 10)),
+                "end": ("end", 0),
+                "failure": ("failed", 0),
+            }[wakes],
+        )
+        assert flows[0].resting is None, wakes
+        assert flows[1].resting is not None, wakes
+        steps = [("segments", [(PORTS[0], ACK | FIN, 0, 0, 10, {})]), ("host", (0, 10)), ("wait", 1.0)]
+        for step in steps:
+            if wakes != "failure" and not (wakes == "end" and step[0] == "host"):
+                play(twins, step)
