@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from sansnet_core.egress import FlowHeaders
+from sansnet_core.orders import Buffer
 from sansnet_core.proto.udp.runs import MAX_DATAGRAMS, Runs
 
 
-class Headers:
+class Headers(FlowHeaders):
     """Stands for the headers of one flow; `sent` has the payloads of its frames, with the size of their datagrams."""
 
     def __init__(self, most: int = 60_000) -> None:
@@ -19,8 +21,8 @@ class Headers:
     def largest_run(self, segment_size: int) -> int:
         return max(self.most // segment_size, 1) * segment_size
 
-    def udp(self, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
-        self.sent.append((data, segment_size))
+    def udp(self, payload: Buffer, segment_size: int, ttl: int, tos: int) -> None:
+        self.sent.append((bytes(payload), segment_size))
 
 
 def joined(*datagrams: tuple[bytes, int], most: int = 60_000) -> list[tuple[bytes, int]]:

@@ -203,6 +203,7 @@ def test_without_event_indices_kicks_that_somebody_before_us_forbade_are_allowed
     assert machine.up.read16(machine.up.used) == machine.down.read16(machine.down.used) == 0
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("event", [features.EVENT_IDX, 0])
 def test_a_chain_that_comes_while_kicks_are_asked_for_is_not_missed(event: int) -> None:
     machine = Machine()

@@ -120,8 +120,6 @@ class Network(Copyable):
         self._ndp.reconfigured(old)
         context.expected.configure(config)
 
-    # facts from the guest
-
     def guest_attached(self, now: float) -> None:
         """A guest is on the link, for the first time or again: request its Ethernet address. Then take the outputs."""
         config = self._begin(now).config
@@ -155,8 +153,6 @@ class Network(Copyable):
                     context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
         except TypeError as error:
             raise checks.wrong_frames(frames, frame, error) from None
-
-    # facts from the host's sockets
 
     def stream_accepted(
         self, remote: AnyEndpoint, guest_address: AnyAddress | None, guest_port: int, now: float
@@ -286,7 +282,12 @@ class Network(Copyable):
                 guest's answers leave from there.
         """
         self._begin(now)
-        self._datagrams.datagram_received(socket, source, data, segment_size, ttl, tos, local)
+        try:
+            self._datagrams.datagram_received(socket, source, data, segment_size, ttl, tos, local)
+        except TypeError:  # compiled code refuses arguments of other types first
+            checks.socket_name(socket)
+            checks.datagram(source, data, segment_size, ttl, tos, local)
+            raise
 
     def datagram_failed(
         self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
@@ -337,8 +338,6 @@ class Network(Copyable):
         checks.failure(error, data)
         self._begin(now, socket)
         self._echo.echo_failed(socket, sequence, error, data)
-
-    # facts from the program
 
     def service_added(self, protocol: int, prefix: AnyPrefix | None, port: int | None, now: float) -> SocketId:
         """The program serves flows of the guest itself from now on. Then take the outputs.
