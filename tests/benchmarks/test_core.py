@@ -46,7 +46,7 @@ def test_instructions_repeat_where_the_processor_counts_them() -> None:
 
 def test_the_kept_counts_are_of_the_cases() -> None:
     kept = json.loads(counts.KEPT.read_text())
-    assert all(set(cases) == set(CASES) for cases in kept.values())
+    assert all(set(cases) <= set(CASES) for cases in kept.values())
     assert all("calls" in each for cases in kept.values() for each in cases.values())
 
 
