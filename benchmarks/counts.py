@@ -58,7 +58,7 @@ def compare(cases: Mapping[str, Callable[[], Work]], *, keep: bool) -> None:
         texts = [_with_change(what, now[name], before.get(name, {})) for what in ("calls", "instructions")]
         print(f"{name:20} {texts[0]} {texts[1]:>22}", flush=True)
     if keep:
-        KEPT.write_text(json.dumps(kept | {variant(): before | now}, indent=1, sort_keys=True) + "\n")
+        KEPT.write_text(json.dumps(kept | {variant(): now}, indent=1, sort_keys=True) + "\n")
 
 
 def _with_change(what: str, now: Mapping[str, float], before: Mapping[str, float]) -> str:

@@ -113,8 +113,10 @@ def served(tool: Path, kind: str, port: int) -> Iterator[None]:
     with subprocess.Popen(line, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
-        yield
-        server.kill()
+        try:
+            yield
+        finally:
+            server.kill()
 
 
 def test_streams_carry_random_data(tool: Path) -> None:

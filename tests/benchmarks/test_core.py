@@ -46,7 +46,7 @@ def test_instructions_repeat_where_the_processor_counts_them() -> None:
 
 def test_the_kept_counts_are_of_the_cases() -> None:
     kept = json.loads(counts.KEPT.read_text())
-    assert all(set(cases) == set(CASES) for cases in kept.values())
+    assert all(set(cases) <= set(CASES) for cases in kept.values())
     assert all("calls" in each for cases in kept.values() for each in cases.values())
 
 
@@ -75,9 +75,7 @@ class Watched:
         return call
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, (unit, _) in CASES.items() if unit in ("segment", "frame", "datagram")]
-)
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("tcp-up", "tcp-down", "udp-"))])
 def test_no_case_carries_zeros(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
     monkeypatch.setattr(Guest, "make_network", lambda *values, **more: Watched(Network(*values, **more), seen))
