@@ -204,7 +204,7 @@ def set_fragment(sock: socket, family: int, fragment: bool | None) -> None:
 
     Args:
         sock: the socket.
-        family: of the socket.
+        family: the family of the socket.
         fragment: True: by this host and by routers. False: not at all, so that sending one that is larger than the path
             MTU fails with EMSGSIZE. None: by this host only, as in a new socket.
     """
