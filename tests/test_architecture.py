@@ -22,6 +22,7 @@ ROOT: Final = Path(__file__).parent.parent
 
 ALLOWED_IN_CORE: Final = {
     "__future__",
+    "_blake2",  # a part of hashlib
     "abc",
     "binascii",
     "bisect",

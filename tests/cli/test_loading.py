@@ -50,6 +50,8 @@ NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "sansnet_cli.serve.command": ("sansnet_cli.process.daemon",),
     "sansnet_cli.attach.command": ("sansnet_trio.guest.attached",),
     "sansnet_cli.attach.namespace": ("sansnet_trio.guest.target",),
+    "sansnet_trio.plan.qemu_arguments": ("fractions",),
+    "sansnet_cli.run.early_end": ("sansnet_cli.run.unread",),
     # where a file or socket is opened
     "sansnet_cli.runtime.control": ("sansnet_trio.control.commands",),
     "sansnet_cli.runtime.observe": ("sansnet_cli.runtime.trace", "sansnet_trio.links.observed"),
@@ -57,7 +59,6 @@ NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "sansnet_cli.runtime.record": ("sansnet_trio.recording.file",),
     # in other processes
     "sansnet_trio.guest.attached": ("sansnet_trio.guest.resident",),
-    "sansnet_trio.linux.rtnetlink": ("pyroute2",),
     # for arguments that no command gives
     "sansnet_trio.driver": ("sansnet_trio.services",),
     "sansnet_trio.front": ("sansnet_trio.services", "sansnet_trio.links.observed", "sansnet_trio.forward.forwards"),

@@ -7,13 +7,12 @@ import sys
 
 from sansnet_trio.guest.child import Channel
 from sansnet_trio.linux.proc import has_one_thread
-from sansnet_trio.linux.rtnetlink import Netlink, load_alone
+from sansnet_trio.linux.rtnetlink import Netlink
 from sansnet_trio.sandbox import chosen
 
 
 def count_addresses(channel: Channel, parent: int) -> None:
     """Send the number of IPv4 addresses."""
-    load_alone()
     with Netlink() as netlink:
         channel.send(len(netlink.addresses(2)))
 

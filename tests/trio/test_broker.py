@@ -348,7 +348,7 @@ def test_few_files_of_failures_are_made(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_file_of_a_failure_is_made_in_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("sansnet_trio.recording.failures.temporary", lambda: str(tmp_path / "temporary"))
 
     def check(broker: Broker) -> None:
         files = BrokeredFailureFiles(broker)

@@ -24,7 +24,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(FailureReports, "_lines", 0)
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv("TMPDIR", raising=False)
 
 
 def failure(*, flow: str | None = FLOW, recording: bytes = b"inputs", goes_on: bool = True) -> Failure:
@@ -111,7 +111,7 @@ def test_it_says_that_nothing_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("HOME", "/proc/1")
-    monkeypatch.setattr("tempfile.tempdir", "/proc/1/fdinfo")
+    monkeypatch.setattr("sansnet_trio.recording.failures.temporary", lambda: "/proc/1/fdinfo")
     FailureReports().report(failure())
 
     assert re.search(
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_no_half_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.write", write)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     FailureReports().report(failure())
     monkeypatch.undo()
 

@@ -125,7 +125,7 @@ def test_a_program_that_prints_without_end_is_no_qemu(fake: Fake) -> None:
 
 
 def test_without_a_directory_for_temporary_files(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    monkeypatch.setattr("sansnet_trio.linux.temporary.temporary", lambda: str(tmp_path / "missing"))
     with pytest.raises(HostError, match="no directory for temporary files is writable; set TMPDIR"):
         run(fake(""))
 

@@ -29,11 +29,9 @@ All other modules are internal. Names and modules are loaded when they are first
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 from sansnet_core._version import __version__ as __version__
 
+TYPE_CHECKING = False  # as in `typing`, which is not loaded: `sansnet --version` needs this package
 if TYPE_CHECKING:
     from sansnet_core import (
         addresses,
@@ -265,6 +263,8 @@ if not TYPE_CHECKING:  # otherwise type checkers would accept any name
         """Load a name or a module when it is first used (PEP 562): the command forks a guest with few of them."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
         if name in _HOMES:
             return import_module(f"{__name__}.{name}")
         home = next(home for home, names in _HOMES.items() if name in names)

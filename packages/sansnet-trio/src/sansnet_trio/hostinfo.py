@@ -20,7 +20,7 @@ from sansnet_core.errors import ConfigError, SansnetError, expect
 from sansnet_core.fields import Addresses, OptionalAddress, Part, Prefixes, instance, optional, several
 from sansnet_core.records import Converted, Record, field
 from sansnet_trio.linux import files
-from sansnet_trio.linux.rtnetlink import Netlink
+from sansnet_trio.linux.rtnetlink import AddressMessage, Netlink, RouteMessage
 from sansnet_trio.linux.syscalls import interface_index
 
 __all__ = [
@@ -69,7 +69,10 @@ _IFA_F_DEPRECATED: Final = 0x20
 _IFA_F_TENTATIVE: Final = 0x40
 
 
-_REMOTE_ADDRESSES: Final[dict[int, str]] = {socket.AF_INET: "198.41.0.4", socket.AF_INET6: "2001:503:ba3e::2:30"}
+_REMOTE_ADDRESSES: Final[dict[int, bytes]] = {
+    socket.AF_INET: addresses.parse("198.41.0.4"),
+    socket.AF_INET6: addresses.parse("2001:503:ba3e::2:30"),
+}
 """Addresses of a root name server, to ask for the route to remote hosts. No packet is sent."""
 
 
@@ -223,7 +226,7 @@ def read_host(
 ) -> HostInfo:
     """Read the calling thread's network namespace and /etc/resolv.conf.
 
-    Blocks for a few milliseconds; the first call in a process also imports pyroute2.
+    Blocks for a few milliseconds.
 
     Args:
         interface: the uplink for both families; None chooses one for each family.
@@ -323,27 +326,23 @@ class _Tables:
     def __init__(self, netlink: Netlink, family: int) -> None:
         self.netlink = netlink
         self.family = family
-        self.routes = list(netlink.routes(family))
-        self.addresses = list(netlink.addresses(family))
+        self.routes = netlink.routes(family)
+        self.addresses = netlink.addresses(family)
 
 
-def _networks(messages: Iterable[Any]) -> Iterator[Prefix]:
+def _networks(messages: Iterable[RouteMessage]) -> Iterator[Prefix]:
     """The networks that routes of all tables lead to. Some programs use two routes in place of a default route."""
     for message in messages:
-        destination, length = message.get_attr("RTA_DST"), message["dst_len"]
-        if destination and length >= MIN_NETWORK and message["type"] == _RTN_UNICAST:
-            yield Prefix(f"{destination}/{length}")
+        if message.prefix_length >= MIN_NETWORK and message.kind == _RTN_UNICAST:
+            yield Prefix(message.destination, message.prefix_length)
 
 
-def _local(messages: Iterable[Any]) -> Iterator[Prefix]:
+def _local(messages: Iterable[RouteMessage]) -> Iterator[Prefix]:
     """The destinations of local routes. Those in tables beside the local one are for marked packets (as for TPROXY)."""
     for message in messages:
-        destination, length = message.get_attr("RTA_DST"), message["dst_len"]
-        table = message.get_attr("RTA_TABLE") or message["table"]
-        if destination and length and table == _RT_TABLE_LOCAL and message["type"] in (_RTN_LOCAL, _RTN_ANYCAST):
-            found = Prefix(f"{destination}/{length}")
-            if not addresses.is_loopback(found.address):
-                yield found
+        is_local = message.table == _RT_TABLE_LOCAL and message.kind in (_RTN_LOCAL, _RTN_ANYCAST)
+        if is_local and message.prefix_length and not addresses.is_loopback(message.destination):
+            yield Prefix(message.destination, message.prefix_length)
 
 
 def _read_uplink(tables: _Tables, names: dict[int, str], wanted: int | None) -> Uplink | None:
@@ -354,10 +353,10 @@ def _read_uplink(tables: _Tables, names: dict[int, str], wanted: int | None) -> 
         return None
     own = _usable_addresses(found, index)
     if any(through == index and not route.prefix_length for through, route in routes):
-        text = _preferred_source(messages, index)
-        if text is None and (family == socket.AF_INET or not own):  # for IPv6 the kernel may prefer a temporary address
-            text = _source_for_remote(netlink, family, index)
-        if (source := _with_prefix(text, found, index)) is not None:
+        address = _preferred_source(messages, index)
+        if address is None and (family == socket.AF_INET or not own):  # for IPv6 the kernel may prefer a temporary one
+            address = _source_for_remote(netlink, family, index)
+        if (source := _with_prefix(address, found, index)) is not None:
             own = (source, *(other for other in own if other.address != source.address))
     if not own:
         return None
@@ -375,94 +374,85 @@ def _choose_interface(routes: list[tuple[int, Route]]) -> int | None:
     return next(default, next((index for index, _ in routes), None))
 
 
-def _parse_route(message: Any) -> Iterator[tuple[int, Route]]:
+def _parse_route(message: RouteMessage) -> Iterator[tuple[int, Route]]:
     """Yield interface index and route, if a guest could have this route.
 
     A multipath route counts as its heaviest path. Routes to link-local networks, which each interface has anyway, and
     routes that depend on source or type of service are skipped.
     """
-    size = 4 if message["family"] == socket.AF_INET else 16
-    destination = message.get_attr("RTA_DST")
-    packed = addresses.parse(destination) if destination else bytes(size)
     if (
-        (message.get_attr("RTA_TABLE") or message["table"]) != _RT_TABLE_MAIN
-        or message["type"] != _RTN_UNICAST
-        or message["flags"] & _RTM_F_CLONED
-        or message["src_len"]
-        or message["tos"]
-        or (message["dst_len"] and addresses.is_link_local(packed))
+        message.table != _RT_TABLE_MAIN
+        or message.kind != _RTN_UNICAST
+        or message.flags & _RTM_F_CLONED
+        or message.source_length
+        or message.tos
+        or (message.prefix_length and addresses.is_link_local(message.destination))
     ):
         return
-    paths = message.get_attr("RTA_MULTIPATH")
-    path = max(paths, key=lambda path: int(path["hops"])) if paths else message
-    index = path["oif"] if paths else message.get_attr("RTA_OIF")
-    if index is None or path["flags"] & (_RTNH_F_DEAD | _RTNH_F_LINKDOWN):
+    path = max(message.paths, key=lambda path: path.hops)
+    if path.interface is None or path.flags & (_RTNH_F_DEAD | _RTNH_F_LINKDOWN):
         return
-    gateway = path.get_attr("RTA_GATEWAY")  # a guest cannot use a gateway of the other family (RTA_VIA)
     yield (
-        index,
+        path.interface,
         Route(
-            destination=packed,
-            prefix_length=message["dst_len"],
-            gateway=addresses.parse(gateway) if gateway else None,
-            metric=message.get_attr("RTA_PRIORITY") or 0,
-            on_link=bool(path["flags"] & _RTNH_F_ONLINK),
+            destination=message.destination,
+            prefix_length=message.prefix_length,
+            gateway=path.gateway,  # a guest cannot use a gateway of the other family (RTA_VIA)
+            metric=message.metric,
+            on_link=bool(path.flags & _RTNH_F_ONLINK),
         ),
     )
 
 
-def _usable_addresses(messages: Iterable[Any], index: int) -> tuple[InterfaceAddress, ...]:
+def _usable_addresses(messages: Iterable[AddressMessage], index: int) -> tuple[InterfaceAddress, ...]:
     """Addresses of an interface that other hosts can use, in the kernel's order; temporary ones (RFC 8981) last."""
     lasting: list[InterfaceAddress] = []
     temporary: list[InterfaceAddress] = []
     for message in messages:
-        flags = message.get_attr("IFA_FLAGS") or message["flags"]
         if (
-            message["index"] != index
-            or message["scope"] > _RT_SCOPE_SITE
-            or flags & (_IFA_F_DEPRECATED | _IFA_F_TENTATIVE)
+            message.interface != index
+            or message.scope > _RT_SCOPE_SITE
+            or message.flags & (_IFA_F_DEPRECATED | _IFA_F_TENTATIVE)
         ):
             continue
         found = _parse_address(message)
         if addresses.is_link_local(found.address):
             continue
-        kind = temporary if len(found.address) == 16 and flags & _IFA_F_TEMPORARY else lasting
+        kind = temporary if len(found.address) == 16 and message.flags & _IFA_F_TEMPORARY else lasting
         kind.append(found)
     return (*lasting, *temporary)
 
 
-def _parse_address(message: Any) -> InterfaceAddress:
-    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+def _parse_address(message: AddressMessage) -> InterfaceAddress:
     # On a point-to-point interface the prefix belongs to the peer (rtnetlink(7))
-    own = text == (message.get_attr("IFA_ADDRESS") or text)
-    packed = addresses.parse(text)
-    return InterfaceAddress(packed, message["prefixlen"] if own else 8 * len(packed))
+    own = message.local == message.address
+    return InterfaceAddress(message.local, message.prefix_length if own else 8 * len(message.local))
 
 
-def _source_for_remote(netlink: Netlink, family: int, index: int) -> str | None:
+def _source_for_remote(netlink: Netlink, family: int, index: int) -> bytes | None:
     """The source address that the kernel chooses for remote hosts."""
     try:
-        found: str | None = netlink.route_to(_REMOTE_ADDRESSES[family], family, index).get_attr("RTA_PREFSRC")
+        return netlink.route_to(_REMOTE_ADDRESSES[family], index).source
     except OSError:  # no route
         return None
-    return found
 
 
-def _with_prefix(text: str | None, messages: Iterable[Any], index: int) -> InterfaceAddress | None:
+def _with_prefix(address: bytes | None, messages: Iterable[AddressMessage], index: int) -> InterfaceAddress | None:
     """An address that other hosts can use, with the prefix that it has on the interface, or else as a single host."""
-    if text is None:
+    if (
+        address is None
+        or addresses.is_link_local(address)
+        or addresses.is_loopback(address)
+        or addresses.is_unspecified(address)
+    ):
         return None
-    packed = addresses.parse(text)
-    if addresses.is_link_local(packed) or addresses.is_loopback(packed) or addresses.is_unspecified(packed):
-        return None
-    here = (_parse_address(message) for message in messages if message["index"] == index)
-    return next((own for own in here if own.address == packed), InterfaceAddress(packed, 8 * len(packed)))
+    here = (_parse_address(message) for message in messages if message.interface == index)
+    return next((own for own in here if own.address == address), InterfaceAddress(address, 8 * len(address)))
 
 
-def _preferred_source(messages: Iterable[Any], index: int) -> str | None:
+def _preferred_source(messages: Iterable[RouteMessage], index: int) -> bytes | None:
     """The preferred source of the first default route through an interface (`src` in ip-route(8))."""
     for message in messages:
-        if not message["dst_len"] and any(through == index for through, _ in _parse_route(message)):
-            found: str | None = message.get_attr("RTA_PREFSRC")
-            return found
+        if not message.prefix_length and any(through == index for through, _ in _parse_route(message)):
+            return message.source
     return None

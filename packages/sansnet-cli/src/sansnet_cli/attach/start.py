@@ -14,6 +14,7 @@ from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
 from sansnet_cli.process.loading import load
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.observe import captured, observed
@@ -24,7 +25,6 @@ from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.plan import ReadyGuest
 from sansnet_trio.links.tap import Tap
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.setup import Setup
 
 __all__ = ["start"]
@@ -75,11 +75,11 @@ def start(
             readiness.require_descriptors()
             if load_first:
                 load(options, "sansnet_cli.attach.serve")
-                load_alone()
             become()
             readiness.renounce(options.ports, controlled=control.is_on)
             report.inform(f"attached to {guest.namespace.network}")
             on_ready(setup)
+            load_trio()
             from sansnet_cli.attach.serve import serve
             from sansnet_cli.runtime.session import Session
 

@@ -24,6 +24,7 @@ from sansnet_cli.process.daemon import (
     unwritable,
 )
 from sansnet_cli.process.loading import load
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
@@ -32,7 +33,6 @@ from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
 from sansnet_trio.linux import files, privileges, syscalls
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NamespaceOptions
 from sansnet_trio.plan.setup import Setup, make_plan, make_setup
@@ -168,9 +168,9 @@ def _opened(kind: str, path: str, make: Callable[[str], T]) -> T:
 
 def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socket | None, steps: _ReadySteps) -> int:
     """Serve virtual machines."""
+    load_trio()
     from sansnet_cli.serve.serve import serve
 
-    load_alone()
     setup = make_setup(options, read_host_for(options))
     steps.describe(setup.config)
     source: socket.socket | MachineListener

@@ -12,7 +12,7 @@ from sansnet_core.config import MIN_MEMORY
 __all__ = ["ALLOW_UNSEALED", "KEEP_UDP_PORTS", "add_limit_options", "add_seal_option", "limit_options", "size"]
 
 _UNITS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
-_SIZE: Final = re.compile(r"(\d{1,15})([kmgt]?)(i?b)?", re.ASCII | re.IGNORECASE)
+_SIZE: Final = r"(\d{1,15})([kmgt]?)(i?b)?"
 
 KEEP_UDP_PORTS: Final = (
     "let the guest take UDP ports of the host that known services use, such as 5353 and 51820, by sending from them; "
@@ -25,7 +25,7 @@ ALLOW_UNSEALED: Final = (
 
 def size(text: str) -> int:
     """A number of bytes that is enough for a guest's network, such as 64M, 512MiB or 1G."""
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_SIZE, text, re.ASCII | re.IGNORECASE)
     if found is None:
         raise BadValue(f"{text!r} is not a size like 64M or 1G")
     number = int(found[1]) << _UNITS[found[2].lower()]

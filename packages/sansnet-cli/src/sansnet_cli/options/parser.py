@@ -27,6 +27,10 @@ from sansnet_trio.plan.options import DNS_PORT
 __all__ = ["Parser", "add_options", "namespace_options", "network_options", "with_examples"]
 
 
+# Messages are English, as all of ours are: `Parser.explained` reads them, and the search for translations takes 2 ms
+vars(argparse)["_"] = str
+
+
 class _Formatter(argparse.HelpFormatter):
     """Keeps the help easy to copy: no line breaks within option names, and indented paragraphs stay as they are."""
 

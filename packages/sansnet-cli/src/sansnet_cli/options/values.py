@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shlex
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from typing import Any, Final, TypeVar
@@ -56,10 +55,9 @@ HOST_GATEWAY: Final = "host-gateway"
 """The word of Docker and podman for the host's address in a guest."""
 
 _PORTS: Final = r"\d{1,5}(-\d{1,5})?"
-_PUBLISHED: Final = re.compile(
+_PUBLISHED: Final = (
     rf"((?P<where>\[[\da-fA-F:.]+\]|\d+(\.\d+){{3}}|\*|localhost)[:/])?"
-    rf":?(?P<ports>{_PORTS}(:{_PORTS})?(,{_PORTS}(:{_PORTS})?)*)(/(?P<protocol>tcp|udp|sctp))?",
-    re.ASCII,
+    rf":?(?P<ports>{_PORTS}(:{_PORTS})?(,{_PORTS}(:{_PORTS})?)*)(/(?P<protocol>tcp|udp|sctp))?"
 )
 """Ports in the syntax of docker's and podman's -p, and of -t."""
 
@@ -188,6 +186,8 @@ def path(text: str) -> str:
 def control(text: str) -> str:
     """The path of a socket, and not a shell command, which users of a shell's -c may give."""
     if "/" not in text and len(text.split()) > 1:
+        import shlex
+
         raise _bad(
             text, f"is a command, but -c names a control socket; give -- sh -c {shlex.quote(text)}, or -c ./PATH"
         )
@@ -196,7 +196,7 @@ def control(text: str) -> str:
 
 def capture(text: str) -> str:
     """The name of a file, and not ports, which other programs publish by -p."""
-    found = _PUBLISHED.fullmatch(text)
+    found = re.fullmatch(_PUBLISHED, text, re.ASCII)
     if found is None:
         return text
     option = "-u" if found["protocol"] == "udp" else "-t"

@@ -22,7 +22,7 @@ __all__ = ["NewFile", "ReplacedFile", "Replacement", "open_appended"]
 _READER_TIMEOUT: Final = 5.0
 """Seconds that the reader of a FIFO or a terminal may leave it full."""
 
-_DESCRIPTOR: Final = re.compile(r"/dev/(?:fd/(\d+)|stdin|(stdout)|(stderr))|/proc/self/fd/(\d+)")
+_DESCRIPTOR: Final = r"/dev/(?:fd/(\d+)|stdin|(stdout)|(stderr))|/proc/self/fd/(\d+)"
 """Paths of descriptors of this process."""
 
 
@@ -35,7 +35,7 @@ def open_appended(path: str) -> int:
     Raises:
         OSError: it cannot be opened.
     """
-    if match := _DESCRIPTOR.fullmatch(path):
+    if match := re.fullmatch(_DESCRIPTOR, path):
         number_in_dev, out, err, number_in_proc = match.groups()
         number = int(number_in_dev or number_in_proc or (1 if out else 2 if err else 0))
         mode = os.fstat(number).st_mode

@@ -16,8 +16,9 @@ __all__ = ["close_inherited", "close_named", "close_unnamed"]
 
 _STREAMS: Final = (0, 1, 2)
 
-_PATH: Final = re.compile(r"(?:/proc/(?:self|thread-self)|/dev)/fd/(\d+)")
-_OPTION: Final = re.compile(r"(?:--fd|-F)=?(\d*)")
+# Compiled at their first use: few command lines have such words
+_PATH: Final = r"(?:/proc/(?:self|thread-self)|/dev)/fd/(\d+)"
+_OPTION: Final = r"(?:--fd|-F)=?(\d*)"
 """`--fd` of `sansnet serve` and of passt."""
 
 _PREFIX: Final = "SANSNET_"
@@ -49,7 +50,7 @@ def close_inherited(kept: Iterable[int]) -> None:
 
 def close_named(path: str) -> None:
     """Close the inherited descriptor that a path names, if it does, because the file has been opened by that path."""
-    match = _PATH.fullmatch(path)
+    match = re.fullmatch(_PATH, path)
     if match and int(match[1]) not in _STREAMS:
         with suppress(OSError):  # it is closed already
             os.close(int(match[1]))
@@ -57,12 +58,13 @@ def close_named(path: str) -> None:
 
 def _named(*texts: str) -> Iterator[int]:
     for text in texts:
-        yield from map(int, _PATH.findall(text))
+        if "/fd/" in text:
+            yield from map(int, re.findall(_PATH, text))
 
 
 def _options(words: Sequence[str]) -> Iterator[int]:
     for word, following in pairwise([*words, ""]):
-        if match := _OPTION.fullmatch(word):
+        if word.startswith(("--fd", "-F")) and (match := re.fullmatch(_OPTION, word)):
             number = match[1] or following
             if number.isdecimal():
                 yield int(number)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sansnet_cli.options.policy import asks
 from sansnet_cli.process import terminal
+from sansnet_cli.process.loop import load_trio
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import GuestOptions
 
-__all__ = ["load"]
+__all__ = ["is_plain", "load"]
 
 _Wants: TypeAlias = "Callable[[GuestOptions], bool]"
 
@@ -112,10 +113,19 @@ def load(options: GuestOptions, *also: str) -> None:
         options: the command's options.
         also: further modules.
     """
+    load_trio()
     for name in (*also, *_wanted(options)):
         import_module(name)
     time.tzset()
     terminal.find()
+
+
+def is_plain(options: GuestOptions) -> bool:
+    """Whether a guest's network only carries its frames: no option asks for files, rules, ports or reports."""
+    wants = (_policed, _audited, _impaired, _controlled)
+    others = (options.pcap, options.record, options.stats)
+    shown = options.verbose or options.trace or bool(options.ports.forwards)
+    return not (shown or any(want(options) for want in wants) or any(other is not None for other in others))
 
 
 def _wanted(options: GuestOptions) -> Iterator[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.qemu.parser import parse
 from sansnet_cli.runtime.observe import open_capture
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import make_setup
 from sansnet_trio.sandbox.mode import choose
@@ -25,9 +25,9 @@ def qemu(arguments: Sequence[str]) -> int:
     """
     options = parse(arguments)
     choose(options.sandbox)
-    load_alone()
     setup = make_setup(options, read_host_for(options))
     capture = open_capture(options.pcap)
+    load_trio()
     from sansnet_cli.qemu.serve import serve
 
     return serve(options, setup, capture)

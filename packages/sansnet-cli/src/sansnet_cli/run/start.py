@@ -1,14 +1,17 @@
 """The first half of `sansnet run`, before trio is loaded: from the fork of the guest to the start of its command.
 
 The command starts as soon as its network is configured, although that network is not served yet: a thread is still
-loading the rest of the program. Frames wait in the tap for about 50 ms.
+loading the rest of the program. Frames wait in the tap for about 50 ms. A command that ends before that without using
+its network needs no rest (`run.early_end`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import select
+import sys
 import threading
 import time
 from functools import partial
@@ -17,7 +20,8 @@ from typing import BinaryIO, Final
 from sansnet_cli.options.records import RunOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import readiness
-from sansnet_cli.process.loading import load
+from sansnet_cli.process.loading import is_plain, load
+from sansnet_cli.run.early_end import wait_end
 from sansnet_cli.runtime.audit import audited
 from sansnet_cli.runtime.control import controlled
 from sansnet_cli.runtime.job_control import JobControl
@@ -36,6 +40,9 @@ from sansnet_trio.plan.setup import Setup
 __all__ = ["start"]
 
 _REST: Final = "sansnet_cli.run.serve"
+_SWITCH_INTERVAL: Final = 0.0002
+"""Seconds that the thread may compute while this one waits for the interpreter; with Python's own 5 ms, each system
+call of this one took 5 ms more."""
 _POLL_INTERVAL: Final = 0.0005
 """Seconds between two looks at a thread that ends."""
 _MAX_POLLS: Final = 2000
@@ -89,6 +96,10 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             guest.on_stop = partial(jobs.follow, guest)
             guest.start(foreground=jobs.separate)
             signals.separate = jobs.separate
+            if capture is None and is_plain(options):
+                status, link = wait_end(guest, link, signals, loading.done)
+                if status is not None:
+                    return status
             loading.join()
             from sansnet_cli.run.serve import serve
             from sansnet_cli.runtime.session import Session
@@ -99,27 +110,42 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
 
 
 class _Loading:
-    """Loads the rest of the program, in a thread if there can be one. `join` raises the error if that fails."""
+    """Loads the rest of the program, in a thread if there can be one. `join` raises the error if that fails.
+
+    Attributes:
+        done: a descriptor that is readable when the thread has ended, or if there is none; closed by `join`.
+    """
 
     def __init__(self, options: RunOptions) -> None:
+        self.done = os.eventfd(0)
         self._options = options
         self._thread: threading.Thread | None = None
+        self._interval = sys.getswitchinterval()
         if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:  # else a thread's stack may not fit
             thread = threading.Thread(target=self._load, daemon=True)
             with contextlib.suppress(RuntimeError):  # no more threads are allowed (ulimit -u)
                 thread.start()
                 self._thread = thread
+                sys.setswitchinterval(_SWITCH_INTERVAL)
+        if self._thread is None:
+            os.eventfd_write(self.done, 1)
 
     def join(self) -> None:
         """Wait until it is loaded, and the process has one thread only."""
         if self._thread is not None:
             self._thread.join()
             _wait_alone()
+            sys.setswitchinterval(self._interval)
+            self._thread = None
         load(self._options, _REST)
+        if self.done >= 0:
+            os.close(self.done)
+            self.done = -1
 
     def _load(self) -> None:
         with contextlib.suppress(Exception):  # `join` tries again, when there may be more memory
             load(self._options, _REST)
+        os.eventfd_write(self.done, 1)
 
 
 def _wait_alone() -> None:

@@ -11,10 +11,10 @@ from contextlib import nullcontext
 from sansnet_cli.options.records import ServeOptions
 from sansnet_cli.output import report
 from sansnet_cli.process import background
+from sansnet_cli.process.loop import load_trio
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_cli.serve.parser import parse
 from sansnet_trio.links.passed_socket import adopt
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan import qemu_arguments
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.setup import make_setup
@@ -41,9 +41,9 @@ def serve(arguments: Sequence[str]) -> int:
 
 
 def _serve(options: ServeOptions, passed: socket.socket | None, on_ready: Callable[[], None]) -> None:
-    load_alone()
     setup = make_setup(options, read_host_for(options))
     capture = open_capture(options.pcap)
+    load_trio()
     from sansnet_cli.serve import serve
 
     def ready() -> None:

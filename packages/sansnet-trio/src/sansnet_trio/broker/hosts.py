@@ -10,7 +10,6 @@ from sansnet_core import SansnetError
 from sansnet_trio.broker.news import HostChanged, NewsSource, Trouble
 from sansnet_trio.host_watch import HostWatch
 from sansnet_trio.hostinfo import HostInfo, read_resolvers
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_again
 from sansnet_trio.plan.options import NetworkOptions
 
@@ -80,7 +79,6 @@ class HostJob:
 
     def _read(self, *, files: bool) -> None:
         try:
-            load_alone()
             self._host = read_again(self._options, self._host)
         except (OSError, SansnetError) as error:  # no descriptor is left; there may be some at the next change
             self._news.send(Trouble(str(error)))

@@ -13,7 +13,6 @@ from sansnet_trio.front.qemu import Machine, Qemu, run_machine
 from sansnet_trio.front.setup import network_of, open_ports, warn
 from sansnet_trio.front.stdio import Stdio, Stream
 from sansnet_trio.links import vhost_user
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.options import NetworkOptions
 from sansnet_trio.plan.setup import make_setup
@@ -82,7 +81,6 @@ async def open_machine(
     if use_vhost_user is None:
         use_vhost_user = vhost_user.is_supported()
     qemu = await Qemu.find(program, arguments, use_vhost_user=use_vhost_user)
-    load_alone()
     setup = make_setup(options, read_host_for(options))
     warn(*setup.warnings)
     with ExitStack() as stack:

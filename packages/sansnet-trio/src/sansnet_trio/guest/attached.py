@@ -25,7 +25,7 @@ from sansnet_trio.guest.target import ExistingNamespace, NamespaceFiles
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import ProcessHandle
 from sansnet_trio.linux.descriptors import Uncopyable
-from sansnet_trio.linux.rtnetlink import load_alone, subscribe
+from sansnet_trio.linux.rtnetlink import subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import GuestChange, LiveGuest
@@ -213,7 +213,6 @@ def _attach_in_child(
     parent: int,
 ) -> None:
     """The child's part."""
-    load_alone()
     plan, prepared = prepare()
     syscalls.forbid_dump()  # its memory is a copy of ours, so the guest's processes must not trace it
     try:

@@ -298,9 +298,14 @@ class CommandGuest(Uncopyable, Generic[T]):
         for descriptor, seconds in self._awaited():
             with trio.move_on_after(seconds):
                 await trio.lowlevel.wait_readable(descriptor)
+        return self.wait_now()
+
+    def wait_now(self) -> int:
+        """Like `wait`, but blocking: for programs that do not run trio."""
+        status = self.reap()
         with contextlib.suppress(EOFError):  # the socket closes on exec, so EOF means that the command started
             self._channel.receive()
-        return self.reap()
+        return status
 
     def reap(self) -> int:
         """Block until the command, or the child before exec, ends; its status as in `wait`.
@@ -309,18 +314,29 @@ class CommandGuest(Uncopyable, Generic[T]):
             GuestError: the status cannot be known.
         """
         for descriptor, seconds in self._awaited():
-            poll = select.poll()
-            poll.register(descriptor, select.POLLIN)
-            poll.poll(None if seconds == math.inf else seconds * 1000)
+            _wait_for(descriptor, seconds)
         assert self._status is not None
         return self._status
 
+    @property
+    def events(self) -> int:
+        """A descriptor that is readable when the command may have ended; see `has_ended`. From `start` on."""
+        if self._events is None:
+            raise GuestError.killed()
+        return self._events.fileno()
+
+    def has_ended(self) -> bool:
+        """Whether the command has ended, so that `reap` does not block. Calls `on_stop` if it has stopped."""
+        if self._pidfd is None:
+            raise GuestError.killed()
+        return self._take_reports() is not None or is_readable(self._pidfd)
+
     def _awaited(self) -> Iterator[tuple[int, float]]:
         """Descriptors to wait for until the status is known, and for how many seconds at most."""
-        if self._reaper is None or self._pidfd is None or self._events is None:
-            raise GuestError.killed()
-        while self._take_reports() is None and not is_readable(self._pidfd):
-            yield self._events.fileno(), math.inf
+        events = self.events
+        while not self.has_ended():
+            yield events, math.inf
+        assert self._reaper is not None
         for seconds in _TIMEOUTS:
             if self._take_reports() is None:
                 yield self._reaper.fileno(), seconds
@@ -408,14 +424,29 @@ class CommandGuest(Uncopyable, Generic[T]):
         """
         import trio
 
+        for descriptor, seconds in self._ending():
+            with trio.move_on_after(seconds):
+                await trio.lowlevel.wait_readable(descriptor)
+                return
+
+    def has_remaining(self) -> bool:
+        """Whether the command, which has ended, may have left processes."""
+        return self._reaper is None or self._reaper.has_others()
+
+    def end_remaining_now(self) -> None:
+        """Like `end_remaining`, but blocking: for programs that do not run trio yet."""
+        for descriptor, seconds in self._ending():
+            if _wait_for(descriptor, seconds):
+                return
+
+    def _ending(self) -> Iterator[tuple[int, float]]:
+        """End the processes that the command left: a descriptor to wait for, and for how many seconds at most."""
         if self._reaper is None or self._reaper.end_descriptor < 0:
             return
         self._close_agents()
         self._reaper.end()
         for seconds in _END_TIMEOUTS:
-            with trio.move_on_after(seconds):
-                await trio.lowlevel.wait_readable(self._reaper.end_descriptor)
-                return
+            yield self._reaper.end_descriptor, seconds
             self._reaper.wake()
             if seconds == _END_TIMEOUTS[-2]:
                 self._reaper.kill()
@@ -457,3 +488,10 @@ def _join(user: int, network: int) -> None:
     """Enter a guest's user and network namespaces, by descriptors of them."""
     syscalls.setns(user, syscalls.CLONE_NEWUSER)
     syscalls.setns(network, syscalls.CLONE_NEWNET)
+
+
+def _wait_for(descriptor: int, seconds: float) -> bool:
+    """Block until a descriptor is readable; whether it is in time."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds == math.inf else seconds * 1000))

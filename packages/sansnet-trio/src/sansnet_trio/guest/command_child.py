@@ -40,7 +40,6 @@ from sansnet_trio.guest.user_namespace import (
     unshare_user,
 )
 from sansnet_trio.linux import proc, syscalls
-from sansnet_trio.linux.rtnetlink import load_alone
 from sansnet_trio.words import word
 
 __all__ = ["Start", "Started", "become"]
@@ -173,7 +172,6 @@ def _make_guest(
     channel.send("made", [own, process])
     os.close(own)
     os.close(process)
-    load_alone()  # while the parent maps the user
     channel.receive()
     plan, prepared = prepare()
     warnings: list[str] = []

@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sansnet_core import addresses
 from sansnet_core.config import LinkConfig
@@ -26,16 +26,6 @@ _MAX_GID: Final = (1 << 31) - 1
 """The highest group id in ping_group_range (net/ipv4/ping.c)."""
 
 _LOOPBACK: Final = "lo"
-
-# linux/if_addr.h, linux/rtnetlink.h
-_IFA_F_NODAD: Final = 0x02
-_FOREVER: Final = 0xFFFFFFFF
-_RT_TABLE_MAIN: Final = 254
-_RTPROT_BOOT: Final = 3
-_RT_SCOPE_UNIVERSE: Final = 0
-_RT_SCOPE_LINK: Final = 253
-_RTN_UNICAST: Final = 1
-_RTNH_F_ONLINK: Final = 4
 
 
 def allow_ping() -> None:
@@ -154,8 +144,7 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
     with Netlink() as netlink:
         for route in set(old.routes) - set(new.routes):
             with contextlib.suppress(OSError):  # the kernel deleted it with its address, or the guest did
-                family = _family(route.destination)
-                netlink.delete_route(family, _route_attributes(route, index), **_route_fields(route))
+                netlink.delete_route(index, *_arguments(route), on_link=route.on_link)
         _delete_addresses(netlink, index, (InterfaceAddress(address, 8 * len(address)) for address in given_up))
         for size in (4, 16):
             before = [own for own in old.addresses if len(own.address) == size]
@@ -174,30 +163,15 @@ def reconfigure(old: GuestPlan, new: GuestPlan, kept: Collection[bytes], given_u
 def _delete_addresses(netlink: Netlink, index: int, gone: Iterable[InterfaceAddress]) -> None:
     for own in gone:
         with contextlib.suppress(OSError):  # the guest deleted it, or the kernel did with the primary address
-            family = _family(own.address)
-            netlink.delete_address(family, _address_attributes(own), index=index, prefixlen=own.prefix_length)
-
-
-def _address_attributes(own: InterfaceAddress) -> list[tuple[str, Any]]:
-    text = addresses.format(own.address)
-    return [("IFA_LOCAL", text), ("IFA_ADDRESS", text)]
+            netlink.delete_address(index, own.address, own.prefix_length)
 
 
 def _add_address(netlink: Netlink, index: int, own: InterfaceAddress, *, preferred: bool = True) -> None:
-    text = addresses.format(own.address)
-    family = _family(own.address)
-    attributes = _address_attributes(own)
-    if family == socket.AF_INET6:
-        attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
-        if not preferred:
-            times = {"ifa_preferred": 0, "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
-            attributes.append(("IFA_CACHEINFO", times))
     try:
-        netlink.add_address(family, attributes, index=index, prefixlen=own.prefix_length)
+        netlink.add_address(index, own.address, own.prefix_length, preferred=preferred)
     except OSError as error:
         if error.errno != errno.EEXIST:
-            reason = error.strerror
-            raise GuestError(f"the guest cannot have the address {text}/{own.prefix_length}: {reason}") from error
+            raise GuestError(f"the guest cannot have the address {own}: {error.strerror}") from error
 
 
 def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[Route]:
@@ -207,7 +181,7 @@ def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[R
         failed = []
         for route in left:
             try:
-                netlink.add_route(_family(route.destination), _route_attributes(route, index), **_route_fields(route))
+                netlink.add_route(index, *_arguments(route), on_link=route.on_link)
             except OSError as error:
                 if error.errno != errno.EEXIST:  # the kernel adds the route to an address's network
                     failed.append(route)
@@ -216,28 +190,6 @@ def _add_routes(netlink: Netlink, index: int, routes: Sequence[Route]) -> list[R
         left = failed
 
 
-def _route_attributes(route: Route, index: int) -> list[tuple[str, Any]]:
-    attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
-    if route.prefix_length:
-        attributes.append(("RTA_DST", addresses.format(route.destination)))
-    if route.gateway is not None:
-        attributes.append(("RTA_GATEWAY", addresses.format(route.gateway)))
-    if route.metric:
-        attributes.append(("RTA_PRIORITY", route.metric))
-    return attributes
-
-
-def _route_fields(route: Route) -> dict[str, int]:
-    on_link = len(route.destination) == 4 and route.gateway is None
-    return {
-        "dst_len": route.prefix_length,
-        "table": _RT_TABLE_MAIN,
-        "proto": _RTPROT_BOOT,
-        "scope": _RT_SCOPE_LINK if on_link else _RT_SCOPE_UNIVERSE,
-        "type": _RTN_UNICAST,
-        "flags": _RTNH_F_ONLINK if route.gateway is not None and route.on_link else 0,
-    }
-
-
-def _family(address: bytes) -> int:
-    return socket.AF_INET if len(address) == 4 else socket.AF_INET6
+def _arguments(route: Route) -> tuple[bytes, int, bytes | None, int]:
+    """The arguments of `Netlink.add_route`."""
+    return route.destination, route.prefix_length, route.gateway, route.metric

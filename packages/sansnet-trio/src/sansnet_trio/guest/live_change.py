@@ -24,7 +24,6 @@ from sansnet_trio.guest.mounts import file_texts, rewrite
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import end_child
-from sansnet_trio.linux.rtnetlink import load_alone
 
 __all__ = ["TIMEOUT", "ChangeProcess", "GuestChange", "LiveGuest", "OwnFile", "change_guest"]
 
@@ -186,8 +185,6 @@ def _change_in_child(
     """The child's part."""
     gc.disable()  # finalizers of the parent's garbage could close descriptors that this process opens
     syscalls.forbid_dump()
-    if change.new.configure:
-        load_alone()
     join()
     syscalls.set_parent_death_signal(signal.SIGKILL)
     syscalls.forbid_dump()  # entering a user namespace may reset it (fs.suid_dumpable)

@@ -96,6 +96,7 @@ class Reaper(Uncopyable):
     def __init__(self, pid: int, channel: socket.socket, *, alone: bool) -> None:
         self._channel = channel
         self._alone = alone
+        self._pid = pid
         self._pidfd = -1
         self._pidfd = os.pidfd_open(pid)
 
@@ -107,6 +108,13 @@ class Reaper(Uncopyable):
     def end_descriptor(self) -> int:
         """A descriptor that is readable when the reaper has ended, and with it the guest's processes."""
         return self._pidfd
+
+    def has_others(self) -> bool:
+        """Whether the guest has other processes, or may have some: its orphans are children of the reaper."""
+        try:
+            return bool(files.read(f"/proc/{self._pid}/task/{self._pid}/children"))
+        except OSError:  # /proc is not mounted, hides the reaper, or has no such files
+            return True
 
     def wait_ready(self, timeout: int) -> None:
         """Block until the reaper is isolated.

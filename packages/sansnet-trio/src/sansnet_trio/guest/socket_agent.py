@@ -28,7 +28,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import logging
 import os
 import select
 import socket
@@ -421,6 +420,8 @@ class SocketAgents:
         if self._failures > 1:
             self._not_before = now + min(2.0 ** min(self._failures - 2, 10), MAX_PAUSE)
         if self._failures == 2:
+            import logging  # loaded by now in a command, whose start it would delay
+
             logging.getLogger("sansnet").warning(
                 "the process that makes sockets in the guest is stopped or killed again and again: traffic from "
                 "the host's loopback arrives at the guest's interface meanwhile; end the program that does that"

@@ -32,8 +32,6 @@ from contextlib import suppress
 from threading import Lock
 from typing import Final, NoReturn
 
-import trio
-
 from sansnet_core import Frame, LinkConfig, UsageError
 from sansnet_core.errors import expect
 from sansnet_core.vhost import (
@@ -139,6 +137,8 @@ class VhostUserLink(Uncopyable):
         Raises:
             LinkClosed: the front-end closed the connection or violated the protocol.
         """
+        import trio
+
         while self._backend.from_guest is None or self._backend.to_guest is None:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._serve(FROM_GUEST)

@@ -17,7 +17,7 @@ __all__ = ["PRIVATE", "give_new_files", "open_output", "read", "write"]
 PRIVATE: Final = 0o600
 """The mode of a file that only its owner may read."""
 
-_STREAMS: Final = re.compile(r"/dev|/proc/\d+/fd")
+_STREAMS: Final = r"/dev|/proc/\d+/fd"
 """Directories with the system's links to descriptors."""
 
 _new_owner: tuple[int, int] | None = None
@@ -78,7 +78,7 @@ def open_output(path: str, access: int = os.O_WRONLY, *, truncate: bool = True, 
         OSError: it cannot be opened.
     """
     flags = access | os.O_CLOEXEC | os.O_NOCTTY
-    if not _STREAMS.fullmatch(os.path.realpath(os.path.dirname(path))):
+    if not re.fullmatch(_STREAMS, os.path.realpath(os.path.dirname(path))):
         flags |= os.O_NOFOLLOW
     descriptor = _open_or_make(path, flags, is_for_new_user)
     try:

@@ -7,7 +7,6 @@ systemd, jobs of a cluster. Above the limit, the kernel ends one of them. Both v
 from __future__ import annotations
 
 import os
-import re
 import resource
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,7 +26,6 @@ kernel's buffers of its sockets are not counted, but need the same memory."""
 _OWN: Final = 2
 """The same for memory of this process alone. The rest is for parts of the memory that are too small to be used."""
 
-_MEMORY_TOTAL: Final = re.compile(r"^MemTotal:\s+(\d+) kB$", re.MULTILINE)
 _FILES: Final = {"cgroup2": ("memory.max", "memory.high"), "cgroup": ("memory.limit_in_bytes",)}
 """Type of file system -> the files with a group's limits, in bytes. The text "max" means that there is none."""
 
@@ -89,7 +87,8 @@ def _groups(text: str) -> Iterator[tuple[str, str]]:
 
 def _machine_memory() -> int | None:
     try:
-        found = _MEMORY_TOTAL.search(files.read("/proc/meminfo"))
+        lines = files.read("/proc/meminfo").splitlines()
     except OSError:
         return None
-    return None if found is None else int(found[1]) << 10
+    words = next((line.split() for line in lines if line.startswith("MemTotal:")), [])
+    return int(words[1]) << 10 if len(words) == 3 else None  # MemTotal: NUMBER kB

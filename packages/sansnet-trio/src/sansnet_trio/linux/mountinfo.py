@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 __all__ = ["Mount", "read_mounts"]
 
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_ESCAPED: Final = r"\\([0-7]{3})"
 
 
 class Mount(NamedTuple):
@@ -51,4 +51,4 @@ def _parse(line: str) -> Mount:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
+    return re.sub(_ESCAPED, lambda match: chr(int(match[1], 8)), text) if "\\" in text else text

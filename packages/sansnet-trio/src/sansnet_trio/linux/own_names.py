@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from sansnet_trio.linux.temporary import make_directory
+
 __all__ = ["OwnName", "take", "temporary_directory"]
 
 _names: Final[list[OwnName]] = []
@@ -62,9 +64,7 @@ def temporary_directory(parent: str | None = None) -> Iterator[str]:
     Raises:
         OSError: it cannot be made.
     """
-    import tempfile
-
-    path = os.path.abspath(tempfile.mkdtemp(prefix="sansnet-", dir=parent))
+    path = make_directory("sansnet-", parent)
     made = OwnName(path, delete=os.rmdir)
     try:
         yield path

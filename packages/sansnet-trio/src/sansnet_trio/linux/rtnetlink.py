@@ -1,37 +1,18 @@
-"""Netlink (rtnetlink(7)): pyroute2's messages of addresses and routes, over a socket of our own.
+"""Addresses and routes of a network namespace, by netlink (rtnetlink(7)).
 
-Theory of operation. A container engine waits for sansnet on every start, and `import pyroute2` takes longer than the
-rest of the start: it loads every protocol that it knows, an event loop and multiprocessing. The two modules needed here
-take a tenth of that time (`benchmarks/compare.py --only start-up`), if an empty module takes the place of their package
-while they are imported. Another thread that imports pyroute2 at that moment would get the empty module. So the first
-`Netlink` imports the modules in the ordinary way, and `load_alone` imports them without their package in a process of
-one thread: a forked child, or the `sansnet` command.
-
-The kernel answers each request at once, so the calls block.
+A container engine waits for sansnet on every start, so this has only the messages, and of each only the attributes,
+that sansnet uses. The kernel answers each request at once, so the calls block. All numbers are in host byte order.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterator
-from importlib import import_module
-from importlib.util import find_spec
 from struct import Struct
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
-from sansnet_trio.linux.proc import has_one_thread
-
-if TYPE_CHECKING:
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg as AddressMessage
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg as RouteMessage
-
-__all__ = ["Netlink", "load_alone", "subscribe"]
-
-Message: TypeAlias = Any
-"""A message of pyroute2, which has no useful types."""
+__all__ = ["AddressMessage", "Netlink", "Path", "RouteMessage", "subscribe"]
 
 # linux/netlink.h
 _NLMSG_ERROR: Final = 2
@@ -42,6 +23,7 @@ _NLM_F_EXCL: Final = 0x200
 _NLM_F_DUMP: Final = 0x300
 _NLM_F_CREATE: Final = 0x400
 _CREATE: Final = _NLM_F_CREATE | _NLM_F_EXCL
+_NLA_TYPE_MASK: Final = 0x3FFF
 _HEADER: Final = Struct("=IHHII")  # length, type, flags, sequence, port
 _ERRNO: Final = Struct("=i")
 
@@ -52,6 +34,34 @@ _RTM_GETADDR: Final = 22
 _RTM_NEWROUTE: Final = 24
 _RTM_DELROUTE: Final = 25
 _RTM_GETROUTE: Final = 26
+_RTA_DST: Final = 1
+_RTA_OIF: Final = 4
+_RTA_GATEWAY: Final = 5
+_RTA_PRIORITY: Final = 6
+_RTA_PREFSRC: Final = 7
+_RTA_MULTIPATH: Final = 9
+_RTA_TABLE: Final = 15
+_RT_TABLE_MAIN: Final = 254
+_RTPROT_BOOT: Final = 3
+_RT_SCOPE_UNIVERSE: Final = 0
+_RT_SCOPE_LINK: Final = 253
+_RTN_UNICAST: Final = 1
+_RTNH_F_ONLINK: Final = 4
+_ATTRIBUTE: Final = Struct("=HH")  # length, type
+_ROUTE: Final = Struct("=BBBBBBBBI")  # rtmsg: family, lengths, TOS, table, protocol, scope, type, flags
+_PATH: Final = Struct("=HBBi")  # rtnexthop: length, flags, hops, interface
+
+# linux/if_addr.h
+_IFA_ADDRESS: Final = 1
+_IFA_LOCAL: Final = 2
+_IFA_CACHEINFO: Final = 6
+_IFA_FLAGS: Final = 8
+_IFA_F_NODAD: Final = 0x02
+_ADDRESS: Final = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, interface
+_TIMES: Final = Struct("=IIII")  # ifa_cacheinfo: preferred, valid, created, updated
+_FOREVER: Final = 0xFFFFFFFF
+
+_NUMBER: Final = Struct("=I")
 
 # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
 _CHANGES: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
@@ -59,15 +69,69 @@ _CHANGES: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 _ANSWER_SIZE: Final = 1 << 18
 """Bytes: more than the kernel puts into one answer (netlink_dump)."""
 
-_PACKAGE: Final = "pyroute2"
+
+class AddressMessage(NamedTuple):
+    """An address of an interface (`ifaddrmsg`).
+
+    Attributes:
+        interface: its index.
+        local: the address, 4 or 16 bytes.
+        address: the same, or that of the peer on a point-to-point interface; the prefix belongs to it.
+        prefix_length: length of its prefix, in bits.
+        scope: RT_SCOPE_*.
+        flags: IFA_F_*.
+    """
+
+    interface: int
+    local: bytes
+    address: bytes
+    prefix_length: int
+    scope: int
+    flags: int
 
 
-class _MessageTypes(NamedTuple):
-    address: type[AddressMessage]
-    route: type[RouteMessage]
+class Path(NamedTuple):
+    """The next hop of a route.
+
+    Attributes:
+        interface: its index; None if there is none.
+        gateway: 4 or 16 bytes; None if there is none, or if it has the other family (RTA_VIA).
+        flags: RTNH_F_*.
+        hops: the weight among the paths of a multipath route.
+    """
+
+    interface: int | None
+    gateway: bytes | None
+    flags: int
+    hops: int
 
 
-_loaded: _MessageTypes | None = None
+class RouteMessage(NamedTuple):
+    """A route (`rtmsg`).
+
+    Attributes:
+        destination: 4 or 16 bytes.
+        prefix_length: length of the destination's prefix, in bits.
+        source_length: the same of the sources that it applies to; 0 is all sources.
+        tos: the type of service that it applies to; 0 is all.
+        table: RT_TABLE_*.
+        kind: RTN_*.
+        flags: RTM_F_* and RTNH_F_*.
+        metric: 0 if it has none.
+        source: the preferred source address; None if it has none.
+        paths: one, or several for a multipath route.
+    """
+
+    destination: bytes
+    prefix_length: int
+    source_length: int
+    tos: int
+    table: int
+    kind: int
+    flags: int
+    metric: int
+    source: bytes | None
+    paths: tuple[Path, ...]
 
 
 class Netlink:
@@ -78,7 +142,6 @@ class Netlink:
     """
 
     def __init__(self) -> None:
-        self._addresses, self._routes = _messages()
         self._sequence = 0
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
@@ -88,95 +151,99 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def addresses(self, family: int) -> list[Message]:
-        """All addresses of a family."""
-        return self._dump(self._addresses, _RTM_GETADDR, _RTM_NEWADDR, family)
+    def addresses(self, family: int) -> list[AddressMessage]:
+        """All addresses of a family, AF_INET or AF_INET6."""
+        self._send(_RTM_GETADDR, _NLM_F_DUMP, _ADDRESS.pack(family, 0, 0, 0, 0))
+        return [_address(data) for kind, data in self._answers() if kind == _RTM_NEWADDR]
 
-    def routes(self, family: int) -> list[Message]:
+    def routes(self, family: int) -> list[RouteMessage]:
         """All routes of a family, in all tables."""
-        return self._dump(self._routes, _RTM_GETROUTE, _RTM_NEWROUTE, family)
+        self._send(_RTM_GETROUTE, _NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+        return self._received_routes()
 
-    def route_to(self, destination: str, family: int, index: int) -> Message:
+    def route_to(self, destination: bytes, index: int) -> RouteMessage:
         """The route of a packet that leaves through an interface (`ip route get`). No packet is sent.
 
         Raises:
             OSError: there is no such route.
         """
-        message = self._routes()
-        message["attrs"] = [("RTA_DST", destination), ("RTA_OIF", index)]
-        length = 32 if family == socket.AF_INET else 128
-        self._send(message, _RTM_GETROUTE, _NLM_F_ACK, {"family": family, "dst_len": length})
-        [found] = self._decoded(self._routes, _RTM_NEWROUTE)
+        message = _ROUTE.pack(_family(destination), 8 * len(destination), 0, 0, 0, 0, 0, 0, 0)
+        attributes = _attribute(_RTA_DST, destination) + _attribute(_RTA_OIF, _NUMBER.pack(index))
+        self._send(_RTM_GETROUTE, _NLM_F_ACK, message + attributes)
+        [found] = self._received_routes()
         return found
 
-    def add_address(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
-        """Add an address.
+    def add_address(self, index: int, address: bytes, prefix_length: int, *, preferred: bool = True) -> None:
+        """Add an address to an interface. IPv6 does not probe for duplicates.
+
+        Args:
+            index: the interface.
+            address: 4 or 16 bytes.
+            prefix_length: length of its prefix, in bits.
+            preferred: whether new connections may use it; for IPv6 only.
 
         Raises:
             OSError: the kernel refuses.
         """
-        self._change(self._addresses, _RTM_NEWADDR, _CREATE, family, attributes, fields)
+        attributes = b""
+        if len(address) == 16:
+            attributes += _attribute(_IFA_FLAGS, _NUMBER.pack(_IFA_F_NODAD))
+            if not preferred:
+                attributes += _attribute(_IFA_CACHEINFO, _TIMES.pack(0, _FOREVER, 0, 0))
+        self._change(_RTM_NEWADDR, _CREATE, _address_of(index, address, prefix_length) + attributes)
 
-    def delete_address(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
-        """Delete an address.
+    def delete_address(self, index: int, address: bytes, prefix_length: int) -> None:
+        """Delete an address of an interface.
 
         Raises:
             OSError: there is no such address.
         """
-        self._change(self._addresses, _RTM_DELADDR, 0, family, attributes, fields)
+        self._change(_RTM_DELADDR, 0, _address_of(index, address, prefix_length))
 
-    def add_route(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
-        """Add a route.
+    def add_route(
+        self, index: int, destination: bytes, prefix_length: int, gateway: bytes | None, metric: int, *, on_link: bool
+    ) -> None:
+        """Add a route to the main table.
+
+        Args:
+            index: the interface.
+            destination: 4 or 16 bytes.
+            prefix_length: length of its prefix, in bits.
+            gateway: 4 or 16 bytes; None if the destination is on the link.
+            metric: 0 is the kernel's default.
+            on_link: whether the gateway is on the link although no other route leads to it.
 
         Raises:
             OSError: the kernel refuses.
         """
-        self._change(self._routes, _RTM_NEWROUTE, _CREATE, family, attributes, fields)
+        route = _route_of(index, destination, prefix_length, gateway, metric, on_link)
+        self._change(_RTM_NEWROUTE, _CREATE, route)
 
-    def delete_route(self, family: int, attributes: list[tuple[str, Any]], **fields: int) -> None:
-        """Delete a route.
+    def delete_route(
+        self, index: int, destination: bytes, prefix_length: int, gateway: bytes | None, metric: int, *, on_link: bool
+    ) -> None:
+        """Delete a route of the main table; the arguments are those of `add_route`.
 
         Raises:
             OSError: there is no such route.
         """
-        self._change(self._routes, _RTM_DELROUTE, 0, family, attributes, fields)
+        self._change(_RTM_DELROUTE, 0, _route_of(index, destination, prefix_length, gateway, metric, on_link))
 
-    def _dump(self, kind: type[Message], request: int, answer: int, family: int) -> list[Message]:
-        self._send(kind(), request, _NLM_F_DUMP, {"family": family})
-        return self._decoded(kind, answer)
+    def _received_routes(self) -> list[RouteMessage]:
+        return [_route(data) for kind, data in self._answers() if kind == _RTM_NEWROUTE]
 
-    def _decoded(self, kind: type[Message], answer: int) -> list[Message]:
-        found = []
-        for type_, data in self._answers():
-            if type_ == answer:
-                message = kind(data)
-                message.decode()
-                found.append(message)
-        return found
-
-    def _change(
-        self,
-        kind: type[Message],
-        request: int,
-        flags: int,
-        family: int,
-        attributes: list[tuple[str, Any]],
-        fields: dict[str, int],
-    ) -> None:
-        message = kind()
-        message["attrs"] = attributes
-        self._send(message, request, _NLM_F_ACK | flags, {"family": family, **fields})
+    def _change(self, request: int, flags: int, content: bytes) -> None:
+        self._send(request, _NLM_F_ACK | flags, content)
         for _ in self._answers():
             pass
 
-    def _send(self, message: Message, request: int, flags: int, fields: dict[str, int]) -> None:
-        for name, value in fields.items():
-            message[name] = value
+    def _send(self, request: int, flags: int, content: bytes) -> None:
         self._sequence += 1
-        header = {"type": request, "flags": flags | _NLM_F_REQUEST, "sequence_number": self._sequence, "pid": 0}
-        message["header"] = header
-        message.encode()
-        self._socket.sendto(message.data, (0, 0))
+        size = _HEADER.size + len(content)
+        self._socket.sendto(
+            _HEADER.pack(size, request, flags | _NLM_F_REQUEST, self._sequence, 0) + content,
+            (0, 0),
+        )
 
     def _answers(self) -> Iterator[tuple[int, bytes]]:
         """Type and content of each message of an answer.
@@ -195,8 +262,8 @@ class Netlink:
                     if code:
                         raise OSError(code, os.strerror(code))
                     return
-                yield kind, answer[:length]
-                answer = answer[(length + 3) & ~3 :]
+                yield kind, answer[_HEADER.size : length]
+                answer = answer[_aligned(length) :]
 
 
 def subscribe() -> socket.socket:
@@ -215,37 +282,94 @@ def subscribe() -> socket.socket:
     return made
 
 
-def load_alone() -> None:
-    """Load pyroute2's messages without its package; in a process with several threads, in the ordinary way.
-
-    Nothing of pyroute2 is left in `sys.modules`, so a later `import pyroute2` gets the real package.
-    """
-    global _loaded
-    spec = find_spec(_PACKAGE) if _loaded is None and _PACKAGE not in sys.modules and has_one_thread() else None
-    if spec is None or spec.submodule_search_locations is None:
-        _messages()
-        return
-    placeholder = ModuleType(_PACKAGE)
-    placeholder.__path__ = list(spec.submodule_search_locations)
-    sys.modules[_PACKAGE] = placeholder
-    try:
-        _loaded = _import_messages()
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
-            del sys.modules[name]
+def _address(data: bytes) -> AddressMessage:
+    _, length, flags, scope, index = _ADDRESS.unpack_from(data)
+    found = _attributes(data, _ADDRESS.size)
+    local = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
+    flags = _number(found, _IFA_FLAGS) or flags  # the attribute has more bits
+    return AddressMessage(index, local, found.get(_IFA_ADDRESS, local), length, scope, flags)
 
 
-def _messages() -> _MessageTypes:
-    """The classes of pyroute2's messages; the first call imports them."""
-    global _loaded
-    if _loaded is None:
-        import_module(_PACKAGE)  # first: two threads that import a package from different ends deadlock
-        _loaded = _import_messages()
-    return _loaded
+def _route(data: bytes) -> RouteMessage:
+    family, length, source_length, tos, table, _, _, kind, flags = _ROUTE.unpack_from(data)
+    found = _attributes(data, _ROUTE.size)
+    several = found.get(_RTA_MULTIPATH)
+    return RouteMessage(
+        destination=found.get(_RTA_DST) or bytes(4 if family == socket.AF_INET else 16),
+        prefix_length=length,
+        source_length=source_length,
+        tos=tos,
+        table=_number(found, _RTA_TABLE) or table,  # the attribute has more bits
+        kind=kind,
+        flags=flags,
+        metric=_number(found, _RTA_PRIORITY) or 0,
+        source=found.get(_RTA_PREFSRC),
+        paths=tuple(_paths(several))
+        if several
+        else (Path(_number(found, _RTA_OIF), found.get(_RTA_GATEWAY), flags, hops=0),),
+    )
 
 
-def _import_messages() -> _MessageTypes:
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+def _paths(data: bytes) -> Iterator[Path]:
+    while len(data) >= _PATH.size:
+        length, flags, hops, index = _PATH.unpack_from(data)
+        yield Path(index, _attributes(data[:length], _PATH.size).get(_RTA_GATEWAY), flags, hops)
+        data = data[max(_aligned(length), _PATH.size) :]
 
-    return _MessageTypes(ifaddrmsg, rtmsg)
+
+def _attributes(data: bytes, start: int) -> dict[int, bytes]:
+    """Type -> value of each attribute after the fixed part of a message."""
+    found = {}
+    while start + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, start)
+        found[kind & _NLA_TYPE_MASK] = data[start + _ATTRIBUTE.size : start + length]
+        start += max(_aligned(length), _ATTRIBUTE.size)
+    return found
+
+
+def _number(attributes: dict[int, bytes], kind: int) -> int | None:
+    value = attributes.get(kind)
+    return None if value is None else int(_NUMBER.unpack(value)[0])
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    """An attribute whose value has a multiple of 4 bytes."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
+
+
+def _address_of(index: int, address: bytes, prefix_length: int) -> bytes:
+    message = _ADDRESS.pack(_family(address), prefix_length, 0, 0, index)
+    return message + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
+
+
+def _route_of(
+    index: int, destination: bytes, prefix_length: int, gateway: bytes | None, metric: int, on_link: bool
+) -> bytes:
+    scope = _RT_SCOPE_LINK if len(destination) == 4 and gateway is None else _RT_SCOPE_UNIVERSE
+    message = _ROUTE.pack(
+        _family(destination),
+        prefix_length,
+        0,
+        0,
+        _RT_TABLE_MAIN,
+        _RTPROT_BOOT,
+        scope,
+        _RTN_UNICAST,
+        _RTNH_F_ONLINK if gateway is not None and on_link else 0,
+    )
+    message += _attribute(_RTA_OIF, _NUMBER.pack(index))
+    if prefix_length:
+        message += _attribute(_RTA_DST, destination)
+    if gateway is not None:
+        message += _attribute(_RTA_GATEWAY, gateway)
+    if metric:
+        message += _attribute(_RTA_PRIORITY, _NUMBER.pack(metric))
+    return message
+
+
+def _family(address: bytes) -> int:
+    return socket.AF_INET if len(address) == 4 else socket.AF_INET6
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3

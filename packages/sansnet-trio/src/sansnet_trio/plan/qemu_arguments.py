@@ -10,7 +10,6 @@ import itertools
 import platform
 import re
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Final, TypeAlias
 
 from sansnet_core.errors import UsageError
@@ -191,4 +190,6 @@ def _bytes(text: str) -> int:
     found = re.fullmatch(rf"(\d+(?:\.\d+)?)([{_SUFFIXES}]?)", text, re.ASCII | re.IGNORECASE)
     if found is None:
         raise OptionsError(f"-m {text} for QEMU is not a size; give one like 1G, or 1024")
+    from fractions import Fraction
+
     return int(Fraction(found[1]) * 1024 ** _SUFFIXES.index(found[2].lower() or "m"))

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from sansnet_core.errors import SansnetError
+from sansnet_trio.linux.temporary import make_file, temporary
 
 if TYPE_CHECKING:
     from sansnet_core.recording import Failure
@@ -176,15 +177,13 @@ def _place(error: BaseException) -> str:
 
 def _directories() -> Iterator[str]:
     """The directories for such files, the best first."""
-    import tempfile
-
     state, home = os.environ.get("XDG_STATE_HOME", ""), os.environ.get("HOME", "")
     if not os.path.isabs(state) and os.path.isabs(home):
         state = os.path.join(home, ".local", "state")
     if state and _is_own(state):
         yield os.path.join(state, "sansnet")
     with suppress(OSError):  # there is none
-        yield tempfile.gettempdir()
+        yield temporary()
 
 
 def _is_own(path: str) -> bool:
@@ -202,10 +201,7 @@ def _is_own(path: str) -> bool:
 
 def _make(directory: str) -> tuple[str, int]:
     """Make a new file in a directory: its path and a descriptor."""
-    import tempfile
-
     os.makedirs(directory, mode=0o700, exist_ok=True)
     if sum(name.startswith(_PREFIX) for name in os.listdir(directory)) >= _MAX_IN_DIRECTORY:
         raise OSError(0, f"it has {_MAX_IN_DIRECTORY} such files already, remove them")
-    descriptor, path = tempfile.mkstemp(_SUFFIX, f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-", directory)
-    return path, descriptor
+    return make_file(f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-", _SUFFIX, directory)
