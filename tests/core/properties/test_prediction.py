@@ -253,6 +253,55 @@ def test_both_paths_agree(link: str, version: int, wakeful: bool, steps: list[tu
         play(twins, step)
 
 
+P: Final = PORTS[0]
+UNEXPECTED: Final[dict[str, list[tuple[str, Any]]]] = {
+    "none: requests in a row": [("segments", [(P, ACK, 0, 0, 10, {})] * 3), ("host", (0, 10))],
+    "none: a window that is smaller": [("segments", [(P, ACK, 0, 0, 10, {}), (P, ACK, 10, 0, 5, {"window": 9})])],
+    "a gap is filled": [("segments", [(P, ACK, 10, 0, 900, {}), (P, ACK, 0, 0, 10, {})])],
+    "a part of a gap is filled": [("segments", [(P, ACK, 50, 0, 900, {}), (P, ACK, 0, 0, 10, {})])],
+    "data comes before a FIN that was ahead": [("segments", [(P, ACK | FIN, 10, 0, 0, {}), (P, ACK, 0, 0, 10, {})])],
+    "data reaches beyond a FIN": [("segments", [(P, ACK | FIN, 5, 0, 0, {}), (P, ACK, 0, 0, 10, {})])],
+    "something was lost": [
+        ("host", (0, 30_000)),
+        ("wait", 0.25),
+        ("segments", [(P, ACK, 0, 10, 10, {}), (P, ACK, 0, 0, 10, {})]),
+    ],
+    "a closed window was probed": [
+        ("segments", [(P, ACK, 0, 0, 10, {"window": 0})]),
+        ("host", (0, 10)),
+        ("wait", 0.25),
+        ("segments", [(P, ACK, 10, 0, 10, {})]),
+        ("host", (0, 10)),
+        ("segments", [(P, ACK, 20, 0, 10, {})]),
+    ],
+    "the window closes": [
+        ("segments", [(P, ACK, 0, 0, 10, {"window": 0})]),
+        ("host", (0, 10)),
+        ("wait", 0.25),
+        ("segments", [(P, ACK, 10, 0, 10, {"window": 0})]),
+    ],
+    "an acknowledgment is too new": [("segments", [(P, ACK, 0, -1, 10, {})])],
+    "a window is older than another": [
+        ("segments", [(P, ACK, 50, 0, 10, {"window": 100}), (P, ACK, 0, 0, 10, {"window": 65535})]),
+    ],
+    "data is larger than the window": [("segments", [(P, ACK, 0, 0, 20_000, {}), (P, ACK, 0, 0, 20_000, {})])],
+    "an acknowledgment repeats": [("host", (0, 10)), ("segments", [(P, ACK, 0, 10, 0, {})] * 4)],
+    "a fragment": [("segments", [(P, ACK, 0, 0, 10, {"fragment": 0x2000})])],
+    "a bad checksum of the header": [("segments", [(P, ACK, 0, 0, 10, {"flip": 10})])],
+    "another station": [("segments", [(P, ACK, 0, 0, 10, {"mac": 1}), (P, ACK, 10, 0, 10, {})])],
+}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("steps", UNEXPECTED.values(), ids=UNEXPECTED)
+def test_single_cases_agree(steps: list[tuple[str, Any]], version: int) -> None:
+    twins = Twins(config("offloads"), version)
+    for port in PORTS:
+        twins.open(port)
+    for step in steps:
+        play(twins, step)
+
+
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("link", LINKS)
 def test_requests_and_acknowledgments_take_the_short_cut(link: str, version: int) -> None:
