@@ -90,8 +90,8 @@ def free_ports(count: int = 1) -> int:
     The search begins at a place that depends on the process, so that runs at the same time use different ports.
     """
     blocks = range(20000, 30000, count)
-    begin = os.getpid() % len(blocks)
-    for first in (*blocks[begin:], *blocks[:begin]):
+    for number in range(len(blocks)):
+        first = blocks[(os.getpid() + number) % len(blocks)]
         with Forwards() as probe:
             try:
                 probe.add(parse_all([f"{first}-{first + count - 1}"], TCP))
@@ -598,16 +598,18 @@ def test_flows_end_when_they_are_silent() -> None:
 @pytest.mark.interpreted
 def test_a_new_flow_replaces_the_one_with_the_longest_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_udp, "_MAX_FLOWS", 2)
-    with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
-            far.bind(("127.0.0.1", OTHER))
-            before = len(os.listdir("/proc/self/fd"))
-            for _ in range(5):
-                with datagrams("127.0.0.1") as near:
-                    near.sendto(b"x", ("127.0.0.1", PORT))
-                    arrival(bench, far)
-                    far.recv(1)
-            assert len(os.listdir("/proc/self/fd")) == before + 2
+    with (
+        table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far,
+    ):
+        far.bind(("127.0.0.1", OTHER))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with datagrams("127.0.0.1") as near:
+                near.sendto(b"x", ("127.0.0.1", PORT))
+                arrival(bench, far)
+                far.recv(1)
+        assert len(os.listdir("/proc/self/fd")) == before + 2
 
 
 def test_without_a_socket_the_datagram_is_dropped() -> None:
