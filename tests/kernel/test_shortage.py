@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import SERVER4, USER, Lab, eventually
+from tests.lab import SERVER4, Lab, eventually
 from tests.lab.callers import alive
 from tests.lab.namespaces import running
 from tests.lab.processes import outside
@@ -104,6 +104,10 @@ def test_passt_needs_no_proc(lab: Lab, place: Path) -> None:
 def test_few_descriptors_are_what_it_speaks_of(lab: Lab, place: Path, number: int) -> None:
     done = called(lab, place, "run -- true", limits=f"--nofile={number}")
     assert done.returncode in (1, 127)  # 127 of the dynamic linker
+    if "init_import_site" in done.stderr:  # Python ended at a package's .pth file, before sansnet's first line
+        assert number == 4
+        assert "sansnet_cli/" not in done.stderr
+        return
     assert "Traceback" not in done.stderr
     assert re.search("Too many open files; allow more|cannot be loaded|Error 24", done.stderr), done.stderr
 
@@ -118,7 +122,8 @@ def test_files_of_no_size_keep_no_command_from_its_network(lab: Lab, place: Path
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("words", ["run -- true", "run -t 8999 -T 8998 -- true", "passt -s socket -P pid"])
 def test_few_processes(lab: Lab, place: Path, words: str, number: int) -> None:
-    done = called(lab, place, words, limits=f"--nproc={number}", user=USER)
+    # The limit counts all processes of a user, also those of other tests that run at the same time.
+    done = called(lab, place, words, limits=f"--nproc={number}", user=(1 << 20) + os.getpid())
     assert "Traceback" not in done.stderr
     if done.returncode:
         assert done.returncode == 1
