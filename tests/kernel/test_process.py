@@ -379,7 +379,8 @@ def test_an_interactive_shell_has_job_control(lab: Lab, user: int | None) -> Non
         made.expect("be1gun")  # so the job is in the foreground, and Ctrl-Z is for it
         made.type("\x1a")
         made.expect("Stopped")
-        made.type("kill %1; wait %1; echo st$((1+1))ll here\n")  # bash does not exit while a job is stopped
+        # bash does not exit while a job is stopped. `wait` would return at once if bash has not seen the job's end yet
+        made.type("kill %1; fg %1; echo st$((1+1))ll here\n")
         made.expect("st2ll here")
         assert "no job control" not in made.output
         made.type("exit 9\n")

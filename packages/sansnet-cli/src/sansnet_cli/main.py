@@ -12,10 +12,6 @@ import gc
 import os
 import sys
 
-from sansnet_cli.compat import program_named, version_of
-from sansnet_cli.process.isolation import isolate
-from sansnet_cli.version import version
-
 TYPE_CHECKING = False  # as in `typing`, which is not loaded
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,15 +72,34 @@ _COERCED: Final = ("C.UTF-8", "C.utf8", "UTF-8")
 
 def main() -> NoReturn:
     """Run the command line of this process and exit."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    except (MemoryError, ImportError, OSError):  # OSError if modules cannot be opened, for example with ulimit -n 5
+        os.write(2, _CANNOT_LOAD)  # no module for a better message can be loaded either
+    os._exit(1)
+
+
+def _run() -> NoReturn:
     gc.disable()
     _reserve_descriptors()
+    # Loaded here, so that `main` handles Ctrl-C and a lack of memory meanwhile
+    from sansnet_cli.compat import program_named
+    from sansnet_cli.process.isolation import isolate
+
     isolate()
     _restore_locale()
     program = program_named(sys.argv[0])
     arguments = [program, *sys.argv[1:]] if program else sys.argv[1:]
     answer = _answer(arguments)
     if answer is None:
-        _dispatch(arguments)
+        from sansnet_cli.dispatch import dispatch
+
+        dispatch(arguments)
     status = 0
     try:
         print(answer, end="", flush=True)
@@ -96,21 +111,6 @@ def main() -> NoReturn:
                 f"sansnet: cannot write to stdout ({error.strerror}); redirect it to a writable file\n".encode(),
             )
     os._exit(status)
-
-
-def _dispatch(arguments: Sequence[str]) -> NoReturn:
-    try:
-        from sansnet_cli.dispatch import dispatch
-
-        dispatch(arguments)
-    except KeyboardInterrupt:
-        import signal
-
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGINT)
-    except (MemoryError, ImportError, OSError):  # OSError if modules cannot be opened, for example with ulimit -n 5
-        os.write(2, _CANNOT_LOAD)  # no module for a better message can be loaded either
-    os._exit(1)
 
 
 def _reserve_descriptors() -> None:
@@ -152,8 +152,12 @@ def _answer(arguments: Sequence[str]) -> str | None:
         case ["-h" | "--help" | "help", *_]:
             return _HELP
         case ["--version" | "version", *_]:
+            from sansnet_cli.version import version
+
             return f"{version()}\n"
         case ["pasta" | "passt" | "pesto" as program, "--version", *_]:
+            from sansnet_cli.compat import version_of
+
             return version_of(program)
         case _:
             return None
