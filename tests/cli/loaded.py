@@ -23,7 +23,7 @@ HEADER: Final = """\
 # frame of any guest; network-COMMAND: of that command's guest.
 """
 
-BEGIN: Final = "import sansnet_cli.main, sansnet_cli.dispatch\n"
+BEGIN: Final = "import sansnet_cli.main, sansnet_cli.compat, sansnet_cli.process.isolation, sansnet_cli.dispatch\n"
 SERVE: Final = "from sansnet_cli.process.loading import load\nload(parse({words!r}), 'sansnet_cli.{command}.serve')\n"
 
 PROGRAMS: Final = {
