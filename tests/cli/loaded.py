@@ -46,16 +46,22 @@ PROGRAMS_THAT_SERVE: Final = {
 }
 """Command -> a program that has loaded what the command has before it serves the first frame."""
 
+LIBRARY: Final = "__mypyc"
+"""How the name ends of the library that holds a package's compiled modules, each of which has its own name."""
 NEWER: Final = {"annotationlib", "ast", "colorize", "compression", "string"}
 """Modules that later versions of Python load for others that are listed."""
 
 
 def imported(*arguments: str) -> set[str]:
-    """Packages of others, and modules of ours, that a program imports, from `python -X importtime`."""
+    """Packages of others, and modules of ours, that a program imports, from `python -X importtime`.
+
+    `importlib.import_module` and compiled modules import without a line there, so modules of ours that the program
+    prints count too.
+    """
     done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
     names = re.findall(r"^import time:.*\| *(\S+)$", done.stderr, re.MULTILINE)
-    # The library NAME__mypyc is loaded for the first compiled module of a package, and each module is listed itself
-    loaded = {folded(name) for name in names if not name.startswith("_") and not name.endswith("__mypyc")}
+    names += [word for word in done.stdout.split() if word.startswith("sansnet_")]
+    loaded = {folded(name) for name in names if not name.startswith("_") and not name.endswith(LIBRARY)}
     return loaded - {"imported", "package"}
 
 
@@ -70,7 +76,7 @@ def pythons_own() -> set[str]:
 
 
 def found(program: str) -> set[str]:
-    return imported("-c", program) - pythons_own()
+    return imported("-c", f"{program}import sys\nprint(*sys.modules)\n") - pythons_own()
 
 
 def found_in_a_run() -> set[str]:
