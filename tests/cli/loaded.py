@@ -54,7 +54,9 @@ def imported(*arguments: str) -> set[str]:
     """Packages of others, and modules of ours, that a program imports, from `python -X importtime`."""
     done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
     names = re.findall(r"^import time:.*\| *(\S+)$", done.stderr, re.MULTILINE)
-    return {folded(name) for name in names if not name.startswith("_")} - {"imported", "package"}
+    # The library NAME__mypyc is loaded for the first compiled module of a package, and each module is listed itself
+    loaded = {folded(name) for name in names if not name.startswith("_") and not name.endswith("__mypyc")}
+    return loaded - {"imported", "package"}
 
 
 def folded(name: str) -> str:
