@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -77,9 +78,20 @@ def datagrams(host: str) -> socket.socket:
     return made
 
 
+def arrival(bench: Table, receiver: socket.socket) -> None:
+    """Handle events until a socket has something to read; a busy machine delivers late, even over loopback."""
+    bench.wait(lambda: bool(select.select([receiver], [], [], 0)[0]))
+    bench.quiet()
+
+
 def free_ports(count: int = 1) -> int:
-    """The first of some consecutive free ports, none of them ephemeral."""
-    for first in range(20000, 30000, count):
+    """The first of some consecutive free ports, none of them ephemeral.
+
+    The search begins at a place that depends on the process, so that runs at the same time use different ports.
+    """
+    blocks = range(20000, 30000, count)
+    for number in range(len(blocks)):
+        first = blocks[(os.getpid() + number) % len(blocks)]
         with Forwards() as probe:
             try:
                 probe.add(parse_all([f"{first}-{first + count - 1}"], TCP))
@@ -456,12 +468,13 @@ def test_tcp_takes_the_loopback_path(host: str, inbound: bool) -> None:
         connect(host, PORT) as near,
     ):
         near.sendall(b"hello")
-        bench.quiet()
+        arrival(bench, listener)
         far, _ = listener.accept()
         with far:
+            arrival(bench, far)
             assert far.recv(100) == b"hello"
             far.sendall(b"welcome")
-            bench.quiet()
+            arrival(bench, near)
             assert near.recv(100) == b"welcome"
         assert bench.network.facts == []
 
@@ -475,11 +488,11 @@ def test_udp_takes_the_loopback_path(host: str, inbound: bool) -> None:
             far.settimeout(5)
             for text in (b"one", b"two", b""):
                 near.sendto(text, (host, PORT))
-                bench.quiet()
+                arrival(bench, far)
                 data, source = far.recvfrom(100)
                 assert data == text
                 far.sendto(data.upper(), source)
-                bench.quiet()
+                arrival(bench, near)
                 assert near.recvfrom(100)[0] == text.upper()
                 assert near.getsockname() != source
         assert not bench.network.named("datagram_received")
@@ -496,7 +509,7 @@ def test_a_run_of_datagrams_stays_one() -> None:
         far.setsockopt(socket.IPPROTO_UDP, 104, 1)  # UDP_GRO
         segment = (socket.IPPROTO_UDP, 103, (1000).to_bytes(2, "little"))  # UDP_SEGMENT
         near.sendmsg([bytes(4500)], [segment], 0, ("127.0.0.1", PORT))
-        bench.quiet()
+        arrival(bench, far)
         data, ancillary, _, _ = far.recvmsg(65536, 100)
         assert (len(data), [level for level, _, _ in ancillary]) == (4500, [socket.IPPROTO_UDP])
 
@@ -518,8 +531,7 @@ def test_the_loopback_path_leads_to_the_guests_address_unless_to_loopback() -> N
         ):
             forwards.set_guest(Here(), [own])
             with Table(forwards) as bench, connect("127.0.0.1", PORT):
-                bench.quiet()
-                listener.settimeout(5)
+                arrival(bench, listener)
                 listener.accept()[0].close()
 
 
@@ -529,7 +541,7 @@ def test_there_are_no_loops() -> None:
     with Forwards(rules, to_loopback=True) as forwards:
         forwards.set_guest(Here())
         with Table(forwards) as bench, connect("127.0.0.2", PORT) as near:
-            bench.quiet()
+            arrival(bench, near)
             with pytest.raises(ConnectionResetError):
                 near.recv(1)
 
@@ -572,7 +584,7 @@ def test_flows_end_when_they_are_silent() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
             far.bind(("127.0.0.1", OTHER))
             near.sendto(b"x", ("127.0.0.1", PORT))
-            bench.quiet()
+            arrival(bench, far)
         assert len(os.listdir("/proc/self/fd")) == before + 1
         times = []
         while (deadline := bench.forwards.next_deadline()) is not None:
@@ -586,12 +598,17 @@ def test_flows_end_when_they_are_silent() -> None:
 @pytest.mark.interpreted
 def test_a_new_flow_replaces_the_one_with_the_longest_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_udp, "_MAX_FLOWS", 2)
-    with table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench:
+    with (
+        table(f"{PORT}:{OTHER}", protocol=UDP, guest=True) as bench,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far,
+    ):
+        far.bind(("127.0.0.1", OTHER))
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
             with datagrams("127.0.0.1") as near:
                 near.sendto(b"x", ("127.0.0.1", PORT))
-                bench.quiet()
+                arrival(bench, far)
+                far.recv(1)
         assert len(os.listdir("/proc/self/fd")) == before + 2
 
 
@@ -608,7 +625,7 @@ def test_without_a_socket_the_datagram_is_dropped() -> None:
     with Forwards(parse_all([f"{PORT}:{OTHER}"], TCP)) as forwards:
         forwards.set_guest(Nobody())
         with Table(forwards) as bench, connect("127.0.0.1", PORT) as near:
-            bench.quiet()
+            arrival(bench, near)
             with pytest.raises(ConnectionResetError):
                 near.recv(1)
 

@@ -171,8 +171,8 @@ class Wire:
         self.scale = 0
         self.known = self.edge = 0
         """Positions in the guest's stream: how far it is acknowledged, and the window's right edge."""
-        self.end: int | None = None
-        """Position of the guest's FIN, once an acceptable one was sent."""
+        self.ends: set[int] = set()
+        """Positions of the FINs that the guest has sent, acceptable or not."""
         self.peer_next = 0
         self.taken = 0
         self.sent = bytearray()
@@ -206,7 +206,7 @@ class Wire:
                     self.sent += order.data
                 elif isinstance(order, ShutdownStream):
                     assert (self.closed, self.shut) == (False, False)
-                    assert self.taken == len(self.sent)
+                    assert len(self.sent) in self.ends  # all data before FIN was ordered, if not taken yet
                     self.shut = True
                 elif isinstance(order, CloseSocket):
                     assert order.socket not in self.gone  # another connection may have begun since, and been given up
@@ -258,6 +258,9 @@ class Wire:
             position, size = self.known, max(self.edge - self.known + shot.offset, 0)
         acknowledgment = (self.peer_next + shot.acknowledged) % _MODULUS
         most = self.config.link.max_frame_size - 54 - (4 + 8 * len(shot.sack) if shot.sack else 0)
+        data = _bytes_at(position, min(size, most))
+        if shot.flags & FIN:
+            self.ends.add(position + len(data))
         segment = Segment(
             self.guest.ipv4,
             5000,
@@ -267,7 +270,7 @@ class Wire:
             acknowledgment,
             shot.flags,
             shot.window,
-            _bytes_at(position, min(size, most)),
+            data,
             sack=tuple(((acknowledgment + a) % _MODULUS, (acknowledgment + b) % _MODULUS) for a, b in shot.sack),
         )
         self.send(segment)
