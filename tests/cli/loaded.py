@@ -48,7 +48,8 @@ PROGRAMS_THAT_SERVE: Final = {
 
 LIBRARY: Final = "__mypyc"
 """How the name ends of the library that holds a package's compiled modules, each of which has its own name."""
-NEWER: Final = {"annotationlib", "ast", "colorize", "compression", "string"}
+_PATHLIB: Final = {"glob", "grp", "pwd"} if sys.version_info >= (3, 13) else set[str]()
+NEWER: Final = {"annotationlib", "ast", "colorize", "compression", "string", *_PATHLIB}
 """Modules that later versions of Python load for others that are listed."""
 
 
