@@ -46,15 +46,24 @@ PROGRAMS_THAT_SERVE: Final = {
 }
 """Command -> a program that has loaded what the command has before it serves the first frame."""
 
-NEWER: Final = {"annotationlib", "ast", "colorize", "compression", "string"}
+LIBRARY: Final = "__mypyc"
+"""How the name ends of the library that holds a package's compiled modules, each of which has its own name."""
+_PATHLIB: Final = {"glob", "grp", "pwd"} if sys.version_info >= (3, 13) else set[str]()
+NEWER: Final = {"annotationlib", "ast", "colorize", "compression", "string", *_PATHLIB}
 """Modules that later versions of Python load for others that are listed."""
 
 
 def imported(*arguments: str) -> set[str]:
-    """Packages of others, and modules of ours, that a program imports, from `python -X importtime`."""
+    """Packages of others, and modules of ours, that a program imports, from `python -X importtime`.
+
+    `importlib.import_module` and compiled modules import without a line there, so modules of ours that the program
+    prints count too.
+    """
     done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
     names = re.findall(r"^import time:.*\| *(\S+)$", done.stderr, re.MULTILINE)
-    return {folded(name) for name in names if not name.startswith("_")} - {"imported", "package"}
+    names += [word for word in done.stdout.split() if word.startswith("sansnet_")]
+    loaded = {folded(name) for name in names if not name.startswith("_") and not name.endswith(LIBRARY)}
+    return loaded - {"imported", "package"}
 
 
 def folded(name: str) -> str:
@@ -68,7 +77,7 @@ def pythons_own() -> set[str]:
 
 
 def found(program: str) -> set[str]:
-    return imported("-c", program) - pythons_own()
+    return imported("-c", f"{program}import sys\nprint(*sys.modules)\n") - pythons_own()
 
 
 def found_in_a_run() -> set[str]:

@@ -169,15 +169,19 @@ def _works(guest: Guest, address: str, port: int) -> bool:
         "MemoryError()",
     ],
 )
-def test_what_fails_after_the_commands_end_does_not_change_its_status(lab: Lab, failure: str) -> None:
+@pytest.mark.parametrize("command", ["exit 7", "sleep 60 & exit 7"], ids=["alone", "a process is left"])
+def test_what_fails_after_the_commands_end_does_not_change_its_status(lab: Lab, failure: str, command: str) -> None:
+    """Whether the rest of sansnet is loaded for it or not: see `sansnet_cli.run.early_end`."""
     script = f"""
 import errno, os, sys
 from sansnet_trio.guest.command import CommandGuest
-async def fail(guest):
+def fail_now(guest):
     raise {failure}
-CommandGuest.end_remaining = fail
+async def fail(guest):
+    fail_now(guest)
+CommandGuest.end_remaining, CommandGuest.end_remaining_now = fail, fail_now
 from sansnet_cli.main import main
-sys.argv = ["sansnet", "run", "--", "sh", "-c", "exit 7"]
+sys.argv = ["sansnet", "run", "--", "sh", "-c", {command!r}]
 main()
 """
     done = run(lab.host.command(sys.executable, "-W", "error", "-c", script))

@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from sansnet_core.orders import Buffer
 from sansnet_core.proto.frames import Frames
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.prediction import Prediction
@@ -32,18 +33,27 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
-@pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A core that cannot handle certain data of a guest."""
-    deliver = TcpFlow.deliver
+@pytest.fixture(params=["ordinary path", "short cut"])
+def broken(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A core that cannot handle certain data of a guest, on one of the two paths of a segment."""
+    deliver, take = TcpFlow.deliver, Prediction.take
 
     def wrong(self: TcpFlow, ready: list[Any], taken: int, kept: int) -> None:
         if any(BOMB in bytes(piece) for piece in ready):
             raise ZeroDivisionError("injected")
         deliver(self, ready, taken, kept)
 
-    monkeypatch.setattr(TcpFlow, "deliver", wrong)
-    monkeypatch.setattr(Prediction, "take", lambda *_: False)  # the short cut delivers by itself
+    def wrong_too(self: Prediction, flow: TcpFlow, frame: Buffer, *numbers: int) -> bool:
+        taken = take(self, flow, frame, *numbers)
+        if taken and BOMB in bytes(frame):
+            raise ZeroDivisionError("injected")
+        return taken
+
+    if request.param == "short cut":
+        monkeypatch.setattr(Prediction, "take", wrong_too)
+    else:
+        monkeypatch.setattr(TcpFlow, "deliver", wrong)
+        monkeypatch.setattr(Prediction, "take", lambda *_: False)  # the short cut delivers by itself
 
 
 async def echo(stream: trio.abc.HalfCloseableStream) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from sansnet_core import Network
@@ -28,8 +29,7 @@ def accounts(network: Network) -> dict[str, Any]:
         "udp flows": list(udp._table.flows),
         "udp recent": sorted([*udp._table._recent[0], *udp._table._recent[1]]),
         "udp sockets": {
-            name: (list(end.flows), dict(getattr(end, "addresses", {})), getattr(end, "groups", 0))
-            for name, end in udp._sockets.items()
+            name: (list(end.flows), _addresses(end), getattr(end, "groups", 0)) for name, end in udp._sockets.items()
         },
         "udp mappings": sorted(udp._host._mappings),
         "udp served": {name: list(end.flows) for name, end in udp._served._ends.items()},
@@ -41,6 +41,12 @@ def accounts(network: Network) -> dict[str, Any]:
         found[f"{name} counts"] = list(undecided._counts)
         found[f"{name} sizes"] = list(undecided._sizes)
     return found
+
+
+def _addresses(end: Any) -> dict[bytes, int]:
+    """The number of flows to each address; a socket that had only one flow so far has not counted them yet."""
+    counted = getattr(end, "addresses", {})
+    return dict(counted if counted is not None else Counter(host.address for host in end.flows))
 
 
 def wrong_accounts(network: Network) -> list[str]:

@@ -646,3 +646,18 @@ def test_the_last_segment_is_the_last_that_was_sent() -> None:
     assert again(sender) == [(0, 100)]
     take(sender, 120, 3.1)
     assert again(sender) == [(120, 30)]
+
+
+def test_a_check_of_the_last_segment_is_forgotten_with_its_recovery() -> None:
+    """Three repeated acknowledgments later, without SACK blocks, say nothing about what is missing."""
+    sender = opened()
+    send(sender, 3 * MSS, 2.0)
+    sender.time_out(3.0)
+    assert again(sender) == [(0, MSS)]
+    take(sender, 3 * MSS, 3.1)  # the timeout came too early, and the recovery is over at the same time
+    assert not recovers(sender)
+    send(sender, MSS, 3.2)
+    for _ in range(DUPLICATES):
+        take(sender, 3 * MSS, 3.3)
+    assert recovers(sender)
+    assert again(sender) == []

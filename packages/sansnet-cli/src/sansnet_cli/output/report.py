@@ -34,6 +34,7 @@ __all__ = [
     "statistics",
     "trace",
     "warn",
+    "warn_unclean",
 ]
 
 NO_MEMORY: Final = "there is too little memory; allow more, for example: ulimit -v unlimited"
@@ -91,6 +92,15 @@ def send_to(destination: Destination) -> None:
 def warn(sentence: str) -> None:
     """Report a problem in one sentence."""
     _destination.warn(sentence)
+
+
+def warn_unclean(error: Exception) -> None:
+    """Warn that something failed after the command had ended and its exit status was known."""
+    if isinstance(error, OSError):
+        why = ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
+    else:
+        why = str(error) or type(error).__name__
+    warn(f"the command has ended, but its background processes may still run: {why}")
 
 
 def inform(sentence: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Final
 
+from sansnet_cli.output import report
 from sansnet_trio.links import LinkClosed
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ def wait_end(guest: CommandGuest[Setup], link: Link, signals: CommandSignals, lo
         CommandNotFound: there is no such program.
         CommandNotExecutable: the file cannot be executed.
         GuestError: the command's status cannot be known.
-        OSError: the processes that the command left do not end.
     """
     descriptors = [guest.events, signals.fileno(), loaded]
     while True:
@@ -59,16 +59,28 @@ def wait_end(guest: CommandGuest[Setup], link: Link, signals: CommandSignals, lo
         if loaded in readable:
             return None, link
     status = guest.wait_now()
+    try:
+        used = _used_link(guest, link)
+    except Exception as error:  # the status is known, and no failure changes it
+        report.warn_unclean(error)
+        used = None
+    if used is None:
+        link.close()
+        return status, link
+    return None, used
+
+
+def _used_link(guest: CommandGuest[Setup], link: Link) -> Link | None:
+    """The link to serve after the command's end; None if nothing is left to serve."""
     if guest.has_remaining():  # they may use the network until they are ended
-        return None, link
+        return link
     guest.end_remaining_now()
     frame = _first_used(link)
     if frame is None:
-        link.close()
-        return status, link
+        return None
     from sansnet_cli.run.unread import UnreadLink
 
-    return None, UnreadLink(link, [frame])
+    return UnreadLink(link, [frame])
 
 
 def _first_used(link: Link) -> Buffer | None:

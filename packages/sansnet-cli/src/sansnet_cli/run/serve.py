@@ -67,7 +67,7 @@ class _CommandServer:
         except Exception as error:
             if self._status is None:
                 raise
-            _warn_unclean(error)
+            report.warn_unclean(error)
         assert self._status is not None
         return self._status
 
@@ -85,12 +85,3 @@ class _CommandServer:
         self._guest.send_signal(signal.SIGKILL)
         await self._guest.wait()
         await self._guest.end_remaining()
-
-
-def _warn_unclean(error: Exception) -> None:
-    """Warn that something failed after the command had ended and its exit status was known."""
-    if isinstance(error, OSError):
-        reason = ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
-    else:
-        reason = str(error) or type(error).__name__
-    report.warn(f"the command has ended, but its background processes may still run: {reason}")
