@@ -62,7 +62,8 @@ def dispatch(arguments: Sequence[str]) -> NoReturn:
     except KeyboardInterrupt:
         status = -signal.SIGINT
     except Exception as error:
-        status = _explain(error)
+        # Python 3.11 raises a RuntimeError from the interrupt if Ctrl-C comes while a class is made (__set_name__)
+        status = -signal.SIGINT if isinstance(error.__cause__, KeyboardInterrupt) else _explain(error)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None if it was closed when the process started
             with contextlib.suppress(OSError):
