@@ -261,6 +261,22 @@ UNEXPECTED: Final[dict[str, list[tuple[str, Any]]]] = {
     "a part of a gap is filled": [("segments", [(P, ACK, 50, 0, 900, {}), (P, ACK, 0, 0, 10, {})])],
     "data comes before a FIN that was ahead": [("segments", [(P, ACK | FIN, 10, 0, 0, {}), (P, ACK, 0, 0, 10, {})])],
     "data reaches beyond a FIN": [("segments", [(P, ACK | FIN, 5, 0, 0, {}), (P, ACK, 0, 0, 10, {})])],
+    "data fills a gap whose segment had an old acknowledgment": [
+        ("host", (0, 10)),
+        ("segments", [(P, ACK, 0, 0, 10, {}), (P, ACK, 10, 10, 10, {}), (P, ACK, 0, 0, 10, {})]),
+    ],
+    "data comes before a FIN that had an old acknowledgment": [
+        ("host", (0, 10)),
+        ("segments", [(P, ACK, 0, 0, 10, {}), (P, ACK | FIN, 10, 10, 0, {}), (P, ACK, 0, 0, 10, {})]),
+    ],
+    "a closed window stays closed": [
+        ("segments", [(P, ACK, 0, 0, 10, {"window": 0})]),
+        ("host", (0, 10)),
+        ("segments", [(P, ACK, 0, 0, 10, {"window": 0})]),
+        ("wait", 0.25),
+        ("segments", [(P, ACK, 0, 0, 10, {"window": 0})]),
+        ("wait", 0.25),
+    ],
     "something was lost": [
         ("host", (0, 30_000)),
         ("wait", 0.25),
