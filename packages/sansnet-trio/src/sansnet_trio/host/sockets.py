@@ -234,8 +234,16 @@ class HostSockets:
         context.allowance = READ_AT_ONCE
         if context.unread and not context.blocked:
             unread, context.unread = context.unread, []
-            for stream in unread:
-                stream.read(now)
+            count = 0
+            try:
+                for stream in unread:
+                    if context.allowance <= 0:
+                        break
+                    count += 1
+                    stream.read(now)
+            finally:
+                # Those that were not read come before those that were, so that each gets its turn; also after an error
+                context.unread[:0] = unread[count:]
             context.allowance = READ_AT_ONCE
 
     def report_again(self) -> None:
