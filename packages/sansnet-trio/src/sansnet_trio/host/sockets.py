@@ -242,7 +242,7 @@ class HostSockets:
                     count += 1
                     stream.read(now)
             finally:
-                # Those that were not read come before those that were, so that each gets its turn; also after an error
+                # The rest comes before those that were read, also after an error
                 context.unread[:0] = unread[count:]
             context.allowance = READ_AT_ONCE
 
