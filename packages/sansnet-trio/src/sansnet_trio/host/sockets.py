@@ -181,7 +181,7 @@ class HostSockets:
         """Serve a connection that a listener accepted and that the network has named.
 
         Raises:
-            MemoryError: the network was told that the connection failed, and the socket is still to be closed.
+            MemoryError: the failure was reported to the network, and the socket is still to be closed.
         """
         try:
             stream = Stream(self._context, socket, accepted.family, self)
