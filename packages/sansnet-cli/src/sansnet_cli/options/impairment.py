@@ -204,18 +204,18 @@ def impairment_options(parsed: argparse.Namespace) -> dict[str, Any]:
     Raises:
         CommandLineError: options contradict each other, or do nothing.
     """
-    given = changed(parsed)
+    found = changed(parsed)
     if parsed.conf_path is None:  # otherwise, what they need may come from `sansnet ctl impair`
-        _check_effect(given, parsed.impair_seed)
-    made = {f"impair_{direction}": _made(fields) for direction, fields in given.items()}
+        _check_effect(found, parsed.impair_seed)
+    made = {f"impair_{direction}": _made(fields) for direction, fields in found.items()}
     return {**made, "impair_seed": parsed.impair_seed}
 
 
-def _check_effect(given: dict[str, dict[str, Any]], seed: int | None) -> None:
+def _check_effect(found: dict[str, dict[str, Any]], seed: int | None) -> None:
     """Refuse options that do nothing without another one."""
-    if seed is not None and not given:
+    if seed is not None and not found:
         raise CommandLineError("--seed does nothing alone; give what is random as well, such as --loss 1%")
-    for direction, fields in given.items():
+    for direction, fields in found.items():
         for name, needed in _REFINES.items():
             if name in fields and needed not in fields:
                 option, other = _OPTIONS[name][0], _OPTIONS[needed][0]
