@@ -567,7 +567,7 @@ def test_the_timeout_after_a_lost_syn_is_three_seconds(lost: bool) -> None:
 
 
 def test_a_measured_round_trip_after_timeouts_ends_the_backoff() -> None:
-    """5.5 and its last paragraph: an acknowledgment of something sent twice does not. What was measured is kept."""
+    """5.5 and its last paragraph: an acknowledgment of something sent twice does not. SRTT and RTTVAR are kept."""
     pair, peer = opened()
     pair.host.produce(pair.host.stream, b"lost")
     pair.wait(1.0)  # sent at 0, 0.2 and 0.6 s
