@@ -181,7 +181,7 @@ class HostSockets:
         """Serve a connection that a listener accepted and that the network has named.
 
         Raises:
-            MemoryError: the network was told that the connection failed, and the socket is still to be closed.
+            MemoryError: the failure was reported to the network, and the socket is still to be closed.
         """
         try:
             stream = Stream(self._context, socket, accepted.family, self)
@@ -234,8 +234,16 @@ class HostSockets:
         context.allowance = READ_AT_ONCE
         if context.unread and not context.blocked:
             unread, context.unread = context.unread, []
-            for stream in unread:
-                stream.read(now)
+            count = 0
+            try:
+                for stream in unread:
+                    if context.allowance <= 0:
+                        break
+                    count += 1
+                    stream.read(now)
+            finally:
+                # The rest comes before those that were read, also after an error
+                context.unread[:0] = unread[count:]
             context.allowance = READ_AT_ONCE
 
     def report_again(self) -> None:
