@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Final
 
 import hypothesis
 import pytest
+from packaging.requirements import Requirement
 
 ROOT: Final = Path(__file__).parent.parent
 TEXTS: Final = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "tests/README.md", "docs/news/README.md")]
@@ -57,3 +59,15 @@ def test_no_property_has_a_deadline() -> None:
     pattern = re.compile(r"settings\([^)]*\b(deadline|derandomize)=")
     files = [path for path in ROOT.glob("tests/**/*.py") if path.name != "conftest.py"]
     assert [path for path in files if pattern.search(path.read_text())] == []
+
+
+def test_the_metadata_bounds_pyroute2_and_the_lock_is_within() -> None:
+    """Its minor versions change what is imported here."""
+    lock = (ROOT / "requirements.lock").read_text()
+    (needed,) = (
+        requirement for text in requires("sansnet-trio") or [] if (requirement := Requirement(text)).name == "pyroute2"
+    )
+    locked = re.search(r"(?m)^pyroute2==(\S+)", lock)
+    assert locked
+    assert needed.specifier.contains(locked[1])
+    assert {specifier.operator for specifier in needed.specifier} == {">=", "<"}
