@@ -453,7 +453,7 @@ def test_a_single_loss_costs_no_timeout(window: int, sack: bool) -> None:
                 kept.append(frame)
         original(kept, now)
 
-    pair.down.put = put  # type: ignore[assignment]
+    pair.down.put = put  # type: ignore[assignment]  # it is a method
     start = pair.now
     pair.drive(lambda: len(connection.received) == len(data))
 
