@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.kernel.machines.test_command import BOOT_SECONDS
 from tests.kernel.test_sealed import line, place
 from tests.lab import SERVER4, Lab
@@ -13,12 +15,13 @@ from tests.lab.console import Console
 from tests.lab.initramfs import DRIVER, linux
 from tests.lab.machines import INTERFACE
 from tests.lab.namespaces import running
-from tests.lab.qemu import MEMORY
+from tests.lab.qemu import EACH_ONCE, MEMORY
 from tests.lab.virtual_machines import Kind
 
 __all__ = ["line", "place"]
 
 
+@pytest.mark.parametrize("kind", EACH_ONCE, indirect=True, ids="-".join)
 def test_qemu(lab: Lab, kind: Kind, line: list[str], place: Path) -> None:
     program, *more = kind.qemu.program
     options = ["--qemu", program, "--link", kind.link, "-p", str(place / "capture"), "-c", str(place / "control")]

@@ -18,7 +18,7 @@ from tests.lab import initramfs
 from tests.lab.initramfs import DRIVER
 from tests.lab.machine_console import MachineConsole
 from tests.lab.machines import INTERFACE
-from tests.lab.qemu import MEMORY, NEW, OLD, STREAM, VHOST_USER
+from tests.lab.qemu import EACH_ONCE, MEMORY, VHOST_USER
 from tests.lab.serving import ECHO, GREETING, NAME, SERVICE, answer_http, guarded, world
 from tests.lab.virtual_machines import Kind
 
@@ -55,7 +55,7 @@ async def decide(flow: NewFlow) -> Verdict:
     return Refuse(errno.ECONNREFUSED)
 
 
-@pytest.mark.parametrize("kind", [(OLD, STREAM), (NEW, VHOST_USER)], indirect=True, ids="-".join)
+@pytest.mark.parametrize("kind", EACH_ONCE, indirect=True, ids="-".join)
 def test_a_machine_is_served_by_the_program_alone(kind: Kind, tmp_path: Path) -> None:
     linux = initramfs.linux(initramfs.installed("curl"), name="initramfs-curl")
     qemu = kind.qemu
