@@ -13,14 +13,13 @@ import pytest
 
 from sansnet_core.recording import Replay
 from tests.lab import RUN_SANSNET, SERVER4, Echo, Lab, initramfs, served
-from tests.lab.console import Console
+from tests.lab.console import BOOT_SECONDS, Console
 from tests.lab.initramfs import DRIVER
 from tests.lab.machines import INTERFACE
 from tests.lab.namespaces import running
 from tests.lab.qemu import EACH_ONCE, MEMORY
 from tests.lab.virtual_machines import Kind
 
-BOOT_SECONDS: Final = 60.0
 PORT: Final = 8126
 
 
