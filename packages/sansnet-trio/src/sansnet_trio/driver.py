@@ -457,14 +457,16 @@ class Driver(Uncopyable):
         return self._must_read() or (len(self._context.unread) > 0 and not self._context.blocked)
 
     def _read_link(self, now: float) -> None:
-        limit = self._shortage.limit(_BATCH)
+        short = self._shortage.is_on
+        limit = self._shortage.limit(_BATCH) if short else _BATCH
         frames = self._link.read_frames(limit)
-        self._link_holds = len(frames) == limit
-        if frames:
-            self._frames_received += len(frames)
-            taken = self._shortage.taken(frames)
-            self._frames_dropped += len(frames) - len(taken)
-            frames = taken
+        count = len(frames)
+        self._link_holds = count == limit
+        if count:
+            self._frames_received += count
+            if short:
+                frames = self._shortage.taken(frames)
+                self._frames_dropped += count - len(frames)
             if self.cables is not None:
                 frames = self.cables.from_guest(frames, now)
             self._network.receive_frames(frames, now)

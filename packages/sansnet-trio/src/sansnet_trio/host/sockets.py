@@ -184,7 +184,7 @@ class HostSockets:
             MemoryError: the failure was reported to the network, and the socket is still to be closed.
         """
         try:
-            stream = Stream(self._context, socket, accepted.family, self)
+            stream = Stream(self._context, socket, self)
             stream.adopt(accepted, now)
             if not stream.closed:
                 self._streams[socket] = stream
@@ -318,8 +318,8 @@ class HostSockets:
             self._context.network.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
         try:
-            stream = Stream(self._context, order.socket, family, self)
-            stream.connect(made, order, now)
+            stream = Stream(self._context, order.socket, self)
+            stream.connect(made, family, order, now)
             if not stream.closed:
                 self._streams[order.socket] = self._connecting[order.socket] = stream
         except MemoryError:

@@ -81,7 +81,6 @@ class Stream:
     Args:
         context: the state that the sockets share.
         identity: the core's name for the socket.
-        family: AF_INET or AF_INET6.
         owner: see above.
     """
 
@@ -100,11 +99,10 @@ class Stream:
         "_unread",
     )
 
-    def __init__(self, context: SocketContext, identity: SocketId, family: int, owner: StreamOwner) -> None:
+    def __init__(self, context: SocketContext, identity: SocketId, owner: StreamOwner) -> None:
         self._context = context
         self._owner = owner
         self._id: SocketId = identity
-        self._family = family
         self._phase = _CONNECTING
         self._chunks: list[Buffer] | None = None  # a list only while data wait: even an empty one takes memory
         self._full = True  # the socket takes no data until EPOLLOUT
@@ -117,9 +115,10 @@ class Stream:
         """The socket is closed."""
         return self._phase == _CLOSED
 
-    def connect(self, made: socket, order: OpenStream, now: float) -> None:
-        """Connect a new socket. Success and failure are both reported."""
+    def connect(self, made: socket, family: int, order: OpenStream, now: float) -> None:
+        """Connect a new socket of this family. Success and failure are both reported."""
         self._socket = made
+        self._family = family
         self._fd = made.fileno()
         try:
             code = self._connect(order)
@@ -417,8 +416,10 @@ class Stream:
         return total
 
     def _finish_sending(self) -> None:
-        with suppress(OSError):  # ENOTCONN: reset by the remote, which an event will report
+        try:
             self._socket.shutdown(SHUT_WR)
+        except OSError:
+            return  # ENOTCONN: reset by the remote, which an event will report
 
     # failing
 
