@@ -814,7 +814,8 @@ def test_what_is_sent_to_a_group_that_others_joined_is_not_for_a_guest(any_addre
         namespace.shell(
             "ip link add near type veth peer name far; ip link set near up; ip link set far up;"
             "ip address add 192.0.2.1/24 dev near; ip -6 address add 2001:db8::1/64 dev near nodad;"
-            "ip route add default dev near; ip -6 route add default dev near"
+            "ip route add default dev near; ip -6 route add default dev near;"
+            "until ip -o link show near | grep -q 'state UP'; do sleep 0.01; done"  # before that, packets are dropped
         )
         with namespace.datagram(any_address) as member, namespace.datagram(any_address) as sender:
             namespace.call(lambda: hear_of_group(member, sender, own, group))
