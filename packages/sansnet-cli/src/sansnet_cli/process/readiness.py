@@ -27,7 +27,7 @@ _DESCRIPTORS: Final = 16
 """Descriptors that a network without flows needs: for trio, epoll sets and other sockets."""
 
 _COLLECT: Final = (10_000, 20, 20)
-"""Thresholds of the garbage collection. Hardly any garbage is in cycles, and each new connection makes some objects that
+"""Thresholds of the garbage collection. Hardly any garbage is in cycles, and each connection makes some objects that
 stay a while: by Python's thresholds, which are lower, collections took 4 % of the time of a connection."""
 
 

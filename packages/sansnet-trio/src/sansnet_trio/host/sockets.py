@@ -68,7 +68,7 @@ class StreamOrders(Protocol):
 
     def shutdown(self, now: float) -> None: ...
 
-    def resume(self) -> None: ...
+    def resume(self, now: float) -> None: ...
 
     def keep_alive(self, order: KeepAlive) -> None: ...
 
@@ -354,7 +354,7 @@ class HostSockets:
 
     def _resume_stream(self, order: ResumeStream, now: float) -> None:
         if (stream := self._streams.get(order.socket)) is not None:
-            stream.resume()
+            stream.resume(now)
 
     def _keep_alive(self, order: KeepAlive, now: float) -> None:
         if order.socket in self._streams:

@@ -8,8 +8,8 @@ happens to it, and nothing that must wait is reported again. Its phases:
   error caused it.
 - *Open*: it reads once per event, at most as much as the core's `receive_budget`, and keeps the core's data that the
   socket did not take until EPOLLOUT. Data that the socket may still hold (`_unread`) are read when the core orders to
-  resume, or in the next round (`SocketContext.unread`): if a read was full, if the guest's link is blocked, or if the
-  other streams have read enough in this round.
+  resume, or in the next round (`SocketContext.unread`): if other streams wait for that already, if a read was full, if
+  the guest's link is blocked, or if the other streams have read enough in this round.
 - *Ended*: the end was read. Only errors are handled, and sending goes on.
 - *Closing*: the core has closed it, but data wait; they are sent until a time limit.
 - *Closed*: after `stream_failed` was reported, or an order to close. Orders have no effect.
@@ -184,10 +184,16 @@ class Stream:
         else:
             self.flush(now)
 
-    def resume(self) -> None:
-        """Read in the next round what the socket holds, because the core's budget is not 0 any more."""
-        if self._unread and self._phase == _OPEN:
-            self._queue()
+    def resume(self, now: float) -> None:
+        """Read what the socket holds, because the core's budget is not 0 any more.
+
+        If no other stream waits for that, it is read now, so that acknowledgments to the guest ride on the data.
+        """
+        if self._unread and self._phase == _OPEN and not self._queued:
+            if self._context.unread:
+                self._queue()
+            else:
+                self._read(now)
 
     def keep_alive(self, order: KeepAlive) -> None:
         """Make the kernel probe the peer."""

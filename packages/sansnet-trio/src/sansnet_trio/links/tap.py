@@ -67,9 +67,9 @@ _INT: Final = Struct("=i")
 _READ_BYTES: Final = 1 << 20
 """Most bytes of one batch, and so most bytes that the host's sockets get before they are polled again."""
 
-_POLLED: Final = 2
+_POLLED: Final = 4
 """Frames of a batch after which a poll tells whether more wait: it costs 0.3 us, the exception of a read that finds
-nothing 2 us. Most batches have one or two frames; a longer one is read until there are no more."""
+nothing 2 us. Most batches have a few frames; a longer one is read until there are no more."""
 
 _GONE: Final = frozenset({errno.EBADFD, errno.EBADF, errno.EFAULT, errno.ENODEV, errno.ENXIO})
 """Errors of a tap whose interface is gone; EFAULT while the interface is being deleted (tun_ring_recv)."""
