@@ -89,8 +89,11 @@ class TcpShared(Generic[Flow]):
 
     def settle(self, permission: Permission) -> Permission:
         """The permission of a connection that has opened to one endpoint, and that nothing inspects; a shared one."""
-        if not permission.settle():
+        target = permission.target
+        if target is None or not permission.is_settled:
             return permission
-        if self.settled is None or self.settled.target != permission.target:
-            self.settled = permission
-        return self.settled
+        settled = self.settled
+        if settled is None or settled.target is None or settled.target.judgement != target.judgement:
+            permission.settle(target)
+            settled = self.settled = permission
+        return settled
