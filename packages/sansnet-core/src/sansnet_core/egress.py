@@ -277,8 +277,9 @@ class FlowHeaders:
         egress = self._egress
         if self._generation != egress.stations.generation or (gso_size and self._gso != gso_size):
             self._refresh(TCP, gso_size or self._gso)
-        size = 20 + len(options) + len(payload)
-        offset = (20 + len(options)) << 2
+        header_size = 20 + len(options)
+        size = header_size + len(payload)
+        offset = header_size << 2
         ends = self._ends
         pseudo = self._pseudo + size
         if egress.checksum_offload:

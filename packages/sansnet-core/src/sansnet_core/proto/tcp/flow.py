@@ -296,12 +296,6 @@ class TcpFlow(Output):
         if self.permission.asked:
             self._close_socket(False)
 
-    def start_time_wait(self) -> None:
-        """Effect: wait for a repeated FIN; called again for each one."""
-        context = self.shared.context
-        self.ends_at = context.now + context.config.limits.tcp_linger
-        context.timers.arm(self, self.ends_at)
-
     # data from the guest
 
     def deliver(self, ready: list[Buffer], taken: int, kept: int) -> None:
@@ -378,9 +372,10 @@ class TcpFlow(Output):
         promised = self.memory.promised
         if promised:
             promised.pop(self, None)
+        size = len(data)
         self.sender.buffer.append(data)
-        self.received += len(data)
-        self._hold(len(data))
+        self.received += size
+        self._hold(size)
         self.schedule_flush()
         if self.gate is not None and self.gate.awaits_host:
             self._pass(self.gate.host_received(data))
@@ -439,14 +434,15 @@ class TcpFlow(Output):
 
     def flush(self) -> None:
         """Send the guest the data, FIN, acknowledgment and window that are due."""
-        self.awake()
+        if self.resting is not None:
+            self.awake()
         self.dirty = False
         guest, _, _, down = self.lifecycle
         if guest is not ESTABLISHED and guest is not TIME_WAIT:
             return  # in the other states, only effects and timers send segments
         shared, receiver = self.shared, self.receiver
         now = shared.context.now
-        if receiver.queued and receiver.ack_now:
+        if receiver.gap is not None and receiver.ack_now:
             self.acknowledge()  # by itself, since segments with data carry no SACK
         ends = down is EOF_SEEN
         if (ends or self.sender.buffer.unsent) and self.new_data(now, ends=ends):
@@ -495,6 +491,6 @@ _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "withdraw_question": TcpFlow._withdraw_question,
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),
-    "start_time_wait": TcpFlow.start_time_wait,
+    "start_time_wait": lambda flow: flow.shared.time_wait.begin(flow),
 }
 """The effects that `states.JOINT` names."""

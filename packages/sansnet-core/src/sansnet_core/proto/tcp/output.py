@@ -160,7 +160,7 @@ class Output:
         """Send an acknowledgment, with SACK blocks if there is a gap."""
         receiver, terms = self.receiver, self.terms
         options = b""
-        if receiver.queued and terms.sack:
+        if receiver.gap is not None and terms.sack:
             options = sack_option(receiver.sack_blocks(terms.sack_blocks))
         self._send(self.sender.ack_sequence, ACK, b"", options)
 

@@ -41,8 +41,9 @@ class SendBuffer:
 
     def append(self, data: Buffer) -> None:
         """Add bytes from the host."""
-        self.unsent += len(data)
-        self.held += len(data)
+        size = len(data)
+        self.unsent += size
+        self.held += size
         if self._unsent is None:
             self._unsent = [data]
         else:

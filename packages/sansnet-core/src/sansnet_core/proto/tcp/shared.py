@@ -14,6 +14,7 @@ from sansnet_core.proto.tcp.delayed import DelayedAcks
 from sansnet_core.proto.tcp.handshake import Negotiation
 from sansnet_core.proto.tcp.memory import Memory
 from sansnet_core.proto.tcp.permission import Permission
+from sansnet_core.proto.tcp.time_wait import TimeWait
 from sansnet_core.wire.ip import TCP
 
 __all__ = ["TcpShared"]
@@ -39,6 +40,7 @@ class TcpShared(Generic[Flow]):
         delayed: connections whose acknowledgments are delayed.
         no_headers: in the place of those of connections that rest.
         negotiation: of the terms of connections.
+        time_wait: connections in TIME-WAIT.
         settled: the permission that most of the latest connections share; None at first.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
@@ -60,6 +62,7 @@ class TcpShared(Generic[Flow]):
         "no_headers",
         "pending",
         "settled",
+        "time_wait",
     )
 
     def __init__(
@@ -75,6 +78,7 @@ class TcpShared(Generic[Flow]):
         self.expire = expire
         self.memory = Memory(context.config.limits.tcp_memory)
         self.delayed = DelayedAcks(context)
+        self.time_wait = TimeWait(context)
         self.no_headers = FlowHeaders(context.egress, _NOWHERE, _NOWHERE, TCP)
         self.negotiation = Negotiation(context.config)
         self.settled: Permission | None = None
