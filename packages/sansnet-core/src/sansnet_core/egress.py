@@ -250,7 +250,8 @@ class FlowHeaders:
         self._mac = egress.stations.find(guest) or self._mac
         mac = self._mac or egress.station(guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
-        self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
+        if gso_size:
+            self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
         self._generation, self._gso = egress.stations.generation if self._mac else -1, gso_size
 
     def tcp(

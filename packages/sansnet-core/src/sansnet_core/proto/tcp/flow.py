@@ -382,17 +382,14 @@ class TcpFlow(Output):
 
     def receive_budget(self) -> int:
         """How many bytes the driver may read now. After 0, `ResumeStream` follows as soon as the budget is larger."""
-        budget = self._budget()
+        budget = 0
+        guest, _, _, down = self.lifecycle
+        if guest is ESTABLISHED and down is OPEN:
+            room = self.sender.room(self.shared.send_buffer, self.terms.frame_payload)
+            if room > 0:
+                budget = self.memory.room(self, room)
         self._awaits_budget = not budget
         return budget
-
-    def _budget(self) -> int:
-        guest, _, _, down = self.lifecycle
-        if guest is not ESTABLISHED or down is not OPEN:
-            return 0
-        shared = self.shared
-        room = self.sender.room(shared.context.config.limits.tcp_send_buffer, self.terms.frame_payload)
-        return self.memory.room(self, room) if room > 0 else 0
 
     # memory
 
@@ -453,8 +450,7 @@ class TcpFlow(Output):
                 self.acknowledge()
             elif not waits:
                 shared.delayed.add(self, receiver.ack_due)
-        if self._awaits_budget and self not in self.memory.waiting and self._budget():
-            self._awaits_budget = False
+        if self._awaits_budget and self not in self.memory.waiting and self.receive_budget():
             shared.context.out.orders.append(ResumeStream(self.socket))
         self._arm()
 

@@ -376,14 +376,15 @@ class Sender:
             self._srtt = rtt
             self._rttvar = rtt / 2
         else:
-            self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
-            self._srtt += (rtt - self._srtt) / 8
+            error = rtt - self._srtt
+            self._rttvar += ((error if error > 0 else -error) - self._rttvar) / 4
+            self._srtt += error / 8
         self._set_rto()
 
     def _set_rto(self) -> None:
         assert self._srtt is not None
         rto = self._srtt + 4 * self._rttvar
-        self.rto = MIN_RTO if rto < MIN_RTO else min(rto, MAX_RTO)
+        self.rto = MIN_RTO if rto < MIN_RTO else rto if rto < MAX_RTO else MAX_RTO
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
         """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.

@@ -40,6 +40,7 @@ class TcpShared(Generic[Flow]):
         delayed: connections whose acknowledgments are delayed.
         no_headers: in the place of those of connections that rest.
         negotiation: of the terms of connections.
+        send_buffer: most bytes that a connection holds for the guest.
         time_wait: connections in TIME-WAIT.
         settled: the permission that most of the latest connections share; None at first.
         dirty: connections to flush at the end of the batch.
@@ -61,6 +62,7 @@ class TcpShared(Generic[Flow]):
         "negotiation",
         "no_headers",
         "pending",
+        "send_buffer",
         "settled",
         "time_wait",
     )
@@ -81,6 +83,7 @@ class TcpShared(Generic[Flow]):
         self.time_wait = TimeWait(context)
         self.no_headers = FlowHeaders(context.egress, _NOWHERE, _NOWHERE, TCP)
         self.negotiation = Negotiation(context.config)
+        self.send_buffer = context.config.limits.tcp_send_buffer
         self.settled: Permission | None = None
         self.dirty: list[Flow] = []
         self.pending = [0, 0]
