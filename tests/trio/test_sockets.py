@@ -504,6 +504,48 @@ def test_what_one_round_reads_is_bounded() -> None:
         bench.wait(lambda: len(bench.network.data()) == 5000)
 
 
+class Firehose:
+    """A stream that has data always, as much as one round may read.
+
+    Args:
+        bench: its sockets.
+        failures: the errors of its first reads.
+    """
+
+    def __init__(self, bench: Bench, *failures: Exception) -> None:
+        self.context = bench.context
+        self.failures = list(failures)
+        self.count = 0
+        self.context.unread.append(self)
+
+    def read(self, now: float) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.count += 1
+        self.context.allowance -= READ_AT_ONCE
+        self.context.unread.append(self)
+
+
+def test_streams_with_much_data_are_read_by_turns() -> None:
+    with Bench() as bench:
+        streams = [Firehose(bench) for _ in range(3)]
+        for number in range(1, 10):
+            bench.round(0)
+            assert sum(stream.count for stream in streams) == number
+            assert max(stream.count for stream in streams) - min(stream.count for stream in streams) <= 1
+        bench.context.unread.clear()
+
+
+def test_a_failed_read_does_not_keep_other_streams_from_being_read() -> None:
+    with Bench() as bench:
+        failing, other = Firehose(bench, MemoryError()), Firehose(bench)
+        with pytest.raises(MemoryError):
+            bench.sockets.read_unread(0.0)
+        bench.round(0)
+        assert (failing.count, other.count) == (0, 1)
+        bench.context.unread.clear()
+
+
 def test_events_that_were_lost_are_reported_again() -> None:
     with accepted() as (bench, remote):
         size = fill(bench, remote)

@@ -261,7 +261,11 @@ class ListenerService:
                 self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
-            self._connect_accepted(listener, accepted, _unmap(decode(address)), now)
+            try:
+                self._connect_accepted(listener, accepted, _unmap(decode(address)), now)
+            except MemoryError:
+                reset(accepted)
+                raise
 
     def _connect_accepted(self, listener: Listener, accepted: Socket, remote: Endpoint, now: float) -> None:
         if self._path.takes(listener.forward, remote.address):
@@ -350,7 +354,7 @@ class ListenerService:
         made, address = self._path.open(listener, size, local)
         try:
             made.connect(address)
-        except OSError:
+        except BaseException:
             made.close()
             raise
         return made

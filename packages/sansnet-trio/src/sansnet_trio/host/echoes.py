@@ -50,7 +50,7 @@ class EchoSocket:
             if order.local is not None:
                 self._socket.bind(encode(order.local, 0, context.scope))
             self._packets = PacketSocket(context, self._socket, self._receive, self._failed)
-        except OSError:
+        except BaseException:
             self._socket.close()
             raise
 

@@ -207,8 +207,12 @@ class Stream:
             MemoryError: not even that is possible; the stream goes on.
         """
         self._context.network.stream_failed(self._id, errno.ENOMEM, None, now)
-        self.abort()
-        self._owner.forget(self._id)
+        self._finish_with_reset()
+
+    def _lose(self, now: float) -> None:
+        """Fail with ENOMEM, since memory was short in a step after which a part of the data may be missing."""
+        self._finish_with_reset()
+        self._context.network.stream_failed(self._id, errno.ENOMEM, None, now)
 
     @property
     def held(self) -> int:
@@ -338,7 +342,11 @@ class Stream:
         count = len(data)
         if count:
             context.allowance -= count
-            network.stream_received(self._id, data, now)
+            try:
+                network.stream_received(self._id, data, now)
+            except MemoryError:
+                self._lose(now)
+                raise
             if count == size or self._unread == _UNKNOWN:
                 self._queue()
                 return
@@ -356,6 +364,9 @@ class Stream:
             self._drain(now)
             self._fail(error.errno or errno.EIO, now)
             return
+        except MemoryError:
+            self._lose(now)
+            raise
         if sent:
             self._context.network.stream_sent(self._id, sent, now)
         if self._shutting and self._chunks is None:
@@ -367,6 +378,9 @@ class Stream:
             self._write()
         except OSError:
             self._chunks = None
+        except MemoryError:
+            self._finish_with_reset()
+            raise
         if self._chunks is None:
             self._finish()
 
@@ -426,4 +440,8 @@ class Stream:
 
     def _finish(self) -> None:
         self.abandon()
+        self._owner.forget(self._id)
+
+    def _finish_with_reset(self) -> None:
+        self.abort()
         self._owner.forget(self._id)
