@@ -220,11 +220,15 @@ class TcpFlow(Output):
         gate: Gate | None = None,
     ) -> None:
         """The connection may open; `host` is the other end of the host's socket, None for the remote one."""
-        self.told = True
         self._host = None if host is None or host == self.remote else host
         self.attempts, self.gate = attempts, gate
+        self.allow(target)
+
+    def allow(self, target: Target | None) -> None:
+        """The connection may open, with the host's socket that it has, or that is ordered."""
+        self.told = True
         self.permission.decide(target)
-        if attempts is None and gate is None:
+        if self.attempts is None and self.gate is None:
             self.permission = self.shared.settle(self.permission)
         if states.UNDECIDED in self.lifecycle:
             self.fire(states.ALLOWED)

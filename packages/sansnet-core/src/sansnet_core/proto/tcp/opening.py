@@ -305,7 +305,7 @@ class Opening:
         assert target is not None  # it was asked about
         if isinstance(verdict, Allow):
             if flow.inbound:
-                self.inbound.send_syn(flow, target)
+                self.inbound.send_syn(flow, flow.guest, target)
             elif verdict.to is not None:
                 permission.redirect()
                 self._connect(flow, target._replace(hosts=(verdict.to,)))

@@ -65,11 +65,10 @@ class Receiver:
     )
 
     def __init__(self, irs: int, limit: int) -> None:
-        self.next = add(irs, 1)
-        self.acknowledged = self.next
+        self.next = self.acknowledged = following = (irs + 1) & MASK
         self.limit = limit
-        self.edge = add(self.next, min(limit, 65535))  # the SYN-ACK's window is never scaled (RFC 7323, 2.2)
-        self.largest_window = min(limit, 65535)
+        self.largest_window = window = limit if limit < 65535 else 65535  # a SYN-ACK's is never scaled (RFC 7323, 2.2)
+        self.edge = (following + window) & MASK
         self.unsent = 0
         self.gap: Gap | None = None
         self.fin: int | None = None
