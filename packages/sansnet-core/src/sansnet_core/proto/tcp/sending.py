@@ -296,7 +296,7 @@ class Sender:
         unrepeated = False
         if acknowledgment != self.una:
             advance = (acknowledgment - self.una) & MASK
-            if advance > (self.next - self.una) & MASK:  # of something that was never sent, or an old one
+            if advance > (self.next - self.una) & MASK:  # an old one, or one of bytes that were never sent
                 return None if advance < HALF or MASK + 1 - advance > self.largest_window else _NOTHING
             unrepeated = loss is not None and loss.lost_all and diff(acknowledgment, loss.retransmitted) > 0
             released = self.acknowledge(advance, now)
