@@ -73,7 +73,7 @@ class Sender:
         duplicates: duplicate acknowledgments since SND.UNA moved.
         probing: something was sent beyond a closed window.
         loss: what is known to be lost, and its recovery; None if nothing is.
-        rto: seconds, with backoff.
+        rto: seconds, with backoff, which lasts until a round trip is measured (RFC 6298, 5).
         retries: retransmissions since the guest last acknowledged something new.
         retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
             3.8.6.1); `math.inf` if none is running.
@@ -195,7 +195,7 @@ class Sender:
 
         Returns:
             0, or at least one segment: even if the window is closed, one segment may be read for window probes. More
-            than one frame's payload is a multiple of it, so that a read ends with a whole frame.
+            is a multiple of a frame's payload, or below that of a segment's: a read ends with a whole one.
         """
         buffer = self.buffer
         room = limit - buffer.held
@@ -206,7 +206,7 @@ class Sender:
             return 0 if buffer.held else self.terms.mss
         if room > MAX_READ:
             room = MAX_READ
-        return room - room % frame_payload if room > frame_payload else room
+        return room - room % (frame_payload if room > frame_payload else self.terms.mss)
 
     def next_payload(self, max_size: int, now: float) -> Buffer:
         """Move SND.NXT over the next unsent bytes, if the guest's window has room. `buffer.unsent` must not be 0.
@@ -225,6 +225,8 @@ class Sender:
         size = unsent if unsent < max_size else max_size
         if usable < size:
             size = usable
+            if size > self.terms.mss:
+                size -= size % self.terms.mss  # whole segments; the rest waits for room as any small one does
         # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
         if size <= 0 or (size < unsent and size < self.terms.mss and in_flight):
             if self.retransmit_at == inf:
@@ -361,8 +363,6 @@ class Sender:
         if self._rtt_start is not None and (acknowledgment - self._rtt_sequence) & MASK < HALF:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
-        elif self._srtt is not None:
-            self._set_rto()  # without the backoff
         self.retries = 0
         self.retransmit_at = now + self.rto if self.next != acknowledgment else inf
         released = self.buffer.release(count)
