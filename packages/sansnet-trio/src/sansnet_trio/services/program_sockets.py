@@ -4,7 +4,7 @@ Theory of operation. The driver hands over the core's orders for the program, an
 facts. The streams live among those of the host's sockets, which know them by the same methods.
 
 A connection that the program has closed goes on until the guest has ended its part. The guest may take its time as long
-as something moves. If the core still holds as many bytes for it as `LINGER` seconds ago, the connection is reset.
+as something moves. If it has taken less than `_LEAST` in `LINGER` seconds, the connection is reset.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ class _DatagramService(Protocol):
     def failed(self, order: FailDatagram) -> None: ...
 
     def ended(self, sockets: DatagramSockets, code: int) -> None: ...
+
+
+_LEAST: Final = 1024
+"""Bytes. A guest that does not read may still take single bytes, which probe its closed window."""
 
 
 class _Closed(NamedTuple):
@@ -256,7 +260,7 @@ class ProgramSockets:
         for socket, (end, _, before) in [item for item in self._closed.items() if item[1].deadline <= now]:
             del self._closed[socket]
             left = self._network.stream_unacknowledged(socket)
-            if left == before:
+            if before - left < max(1, min(before, _LEAST)):
                 end.fail(errno.ETIMEDOUT)
             else:
                 self._closed[socket] = _Closed(end, now + LINGER, left)
