@@ -43,6 +43,8 @@ __all__ = ["ProgramSockets"]
 
 _EPHEMERAL: Final = range(49152, 65536)
 """Dynamic ports (RFC 6335, 6)."""
+_LEAST: Final = 1024
+"""Bytes. A guest that does not read may still take single bytes, which probe its closed window."""
 _SEND_TIMEOUT: Final = 1.0
 """Seconds for which a datagram waits until the guest's link has room."""
 _MAX_PAYLOAD: Final = {4: 65535 - 20 - 8, 16: 65535 - 8}
@@ -61,10 +63,6 @@ class _DatagramService(Protocol):
     def failed(self, order: FailDatagram) -> None: ...
 
     def ended(self, sockets: DatagramSockets, code: int) -> None: ...
-
-
-_LEAST: Final = 1024
-"""Bytes. A guest that does not read may still take single bytes, which probe its closed window."""
 
 
 class _Closed(NamedTuple):
