@@ -52,6 +52,16 @@ def test_ci_runs_the_tests() -> None:
     assert "tests/run" in (ROOT / ".ci/run").read_text()
 
 
+def test_types_are_ignored_only_with_a_reason() -> None:
+    """Behind the mark, but for files whose docstrings say that what checkers refuse is tried there."""
+    pattern = re.compile(r"# type: ignore(\[[a-z, -]*\])?$", re.MULTILINE)
+    files = [path for folder in ("packages", "tests", "benchmarks", "examples", "docs", "fuzz")
+             for path in (ROOT / folder).rglob("*.py")]  # fmt: skip
+    wrong = [path for path in files if pattern.search(path.read_text())]
+    told = {"test_wrong_arguments.py", "test_records.py"}
+    assert [str(path.relative_to(ROOT)) for path in wrong if path.name not in told] == []
+
+
 def test_no_property_has_a_deadline() -> None:
     """One that has fails on a busy machine."""
     assert hypothesis.settings.default is not None

@@ -453,7 +453,7 @@ class TcpFlow(Output):
             self.fire(states.DOWN_DRAINED)
         if receiver.ack_now or receiver.acknowledged != receiver.next:
             waits = receiver.ack_due < inf
-            if not receiver.delay_ack(self.terms.own_mss, now):
+            if not receiver.delay_ack(self.terms.mss, now):
                 self.acknowledge()
             elif not waits:
                 shared.delayed.add(self, receiver.ack_due)

@@ -247,7 +247,12 @@ class Receiver:
         return True
 
     def delay_ack(self, mss: int, now: float) -> bool:
-        """Whether the acknowledgment of data may wait, for less than two segments' worth; its timer is started then."""
+        """Whether the acknowledgment of data may wait, for less than two segments' worth; its timer is started then.
+
+        Args:
+            mss: most payload bytes of the guest's segments. Its own MSS tells if its MTU is smaller than the link's.
+            now: seconds.
+        """
         if self.ack_now or (self.next - self.acknowledged) & MASK >= 2 * mss:
             return False
         if self.ack_due == inf:

@@ -73,7 +73,7 @@ class Sender:
         duplicates: duplicate acknowledgments since SND.UNA moved.
         probing: something was sent beyond a closed window.
         loss: what is known to be lost, and its recovery; None if nothing is.
-        rto: seconds, with backoff.
+        rto: seconds, with backoff, which lasts until a round trip is measured (RFC 6298, 5).
         retries: retransmissions since the guest last acknowledged something new.
         retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
             3.8.6.1); `math.inf` if none is running.
@@ -361,8 +361,6 @@ class Sender:
         if self._rtt_start is not None and (acknowledgment - self._rtt_sequence) & MASK < HALF:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
-        elif self._srtt is not None:
-            self._set_rto()  # without the backoff
         self.retries = 0
         self.retransmit_at = now + self.rto if self.next != acknowledgment else inf
         released = self.buffer.release(count)
