@@ -199,13 +199,13 @@ class Sender:
 
         Returns:
             0, or at least one segment: even if the window is closed, one segment may be read for window probes. More
-            than one frame's payload is a multiple of it, so that a read ends with a whole frame.
+            is a multiple of a frame's payload, or below that of a segment's: a read ends with a whole one.
         """
         held = self.buffer.held
         room = min(self._usable() - self.buffer.unsent, limit - held, MAX_READ)
         if room < self.terms.mss:
             return 0 if held else self.terms.mss
-        return room - room % frame_payload if room > frame_payload else room
+        return room - room % (frame_payload if room > frame_payload else self.terms.mss)
 
     def next_payload(self, max_size: int, now: float) -> Buffer:
         """Move SND.NXT over the next unsent bytes, if the guest's window has room. `buffer.unsent` must not be 0.
@@ -224,6 +224,8 @@ class Sender:
         size = unsent if unsent < max_size else max_size
         if usable < size:
             size = usable
+            if size > self.terms.mss:
+                size -= size % self.terms.mss  # whole segments; the rest waits for room as any small one does
         # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
         if size <= 0 or (size < unsent and size < self.terms.mss and in_flight):
             if self.retransmit_at == inf:
