@@ -294,7 +294,7 @@ def test_both_paths_open_and_refuse_the_same_connections(
     if services:
         twins.each("service_added", TCP, None, 81, twins.now)
     twins.each("receive_frames", [twins.frame(9, RST, 0, 0, b"")], twins.now)  # the network knows the guest from now on
-    odd = st.fixed_dictionaries(
+    odd: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         {"server": st.sampled_from(DESTINATIONS[version])},
         optional={
             "to_port": st.sampled_from([0, 53, 80, 81]),
