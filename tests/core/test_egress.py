@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, LinkConfig
 from sansnet_core.egress import FlowHeaders
+from sansnet_core.errors import UsageError
 from sansnet_core.testing import SERVER, SERVER6, Pair, make_config
 from sansnet_core.testing.packets import GSO_UDP_L4, NEEDS_CSUM, checksum, glue, pseudo_header, read_frame, read_ip, udp
 from sansnet_core.wire.ip import TCP, UDP
@@ -127,6 +128,27 @@ def test_datagrams_that_come_one_by_one_are_joined_up_to_the_largest_frame(famil
     assert b"".join(read_ip(read_frame(frame, vnet=True)).payload[8:] for frame in frames) == b"".join(
         bytes([number]) * 500 for number in range(60)
     )
+
+
+def test_the_cache_of_headers_is_bounded() -> None:
+    """The guest chooses segment sizes, by the MSS that it offers."""
+    bench = Bench(4, TCP, OFFLOAD)
+    for size in range(1000, 1200):
+        bench.headers.tcp(1, 2, 16, 3, b"", bytes(3000), size)
+    assert [read_frame(frame, vnet=True).gso_size for frame in bench.frames()] == list(range(1000, 1200))
+    assert len(bench.context.egress._prefixes) <= 64
+
+
+@pytest.mark.parametrize(("family", "most"), [(4, 65507), (6, 65527)])
+def test_what_no_packet_can_carry_is_a_mistake(family: int, most: int) -> None:
+    bench = Bench(family, UDP, LinkConfig(mtu=1500, max_frame_size=1514))
+    assert bench.headers.holds(bytes(most), 0)
+    bench.headers.udp(bytes(most), 0, 64, 0)
+    assert len(bench.frames()) > 40
+    assert not bench.headers.holds(bytes(most + 1), 0)
+    with pytest.raises(UsageError, match="cannot carry"):
+        bench.headers.udp(bytes(most + 1), 0, 64, 0)
+    assert bench.frames() == []
 
 
 @given(
