@@ -68,7 +68,7 @@ class StreamOrders(Protocol):
 
     def shutdown(self, now: float) -> None: ...
 
-    def resume(self) -> None: ...
+    def resume(self, now: float) -> None: ...
 
     def keep_alive(self, order: KeepAlive) -> None: ...
 
@@ -184,7 +184,7 @@ class HostSockets:
             MemoryError: the failure was reported to the network, and the socket is still to be closed.
         """
         try:
-            stream = Stream(self._context, socket, accepted.family, self)
+            stream = Stream(self._context, socket, self)
             stream.adopt(accepted, now)
             if not stream.closed:
                 self._streams[socket] = stream
@@ -318,8 +318,8 @@ class HostSockets:
             self._context.network.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
         try:
-            stream = Stream(self._context, order.socket, family, self)
-            stream.connect(made, order, now)
+            stream = Stream(self._context, order.socket, self)
+            stream.connect(made, family, order, now)
             if not stream.closed:
                 self._streams[order.socket] = self._connecting[order.socket] = stream
         except MemoryError:
@@ -354,7 +354,7 @@ class HostSockets:
 
     def _resume_stream(self, order: ResumeStream, now: float) -> None:
         if (stream := self._streams.get(order.socket)) is not None:
-            stream.resume()
+            stream.resume(now)
 
     def _keep_alive(self, order: KeepAlive, now: float) -> None:
         if order.socket in self._streams:
