@@ -399,6 +399,14 @@ def test_a_packet_of_just_the_mtu_is_none_that_asks(family: int) -> None:
 
 
 @BOTH
+def test_one_byte_more_than_the_guest_was_told_asks(family: int) -> None:
+    path = Path(family)
+    path.tell()
+    most = MTU - (28 if family == 4 else 48)
+    assert [is_strict(order) for order in path.send(most, most + 1)] == [False, True]
+
+
+@BOTH
 def test_a_program_that_asks_again_at_once_gets_an_error_again(family: int) -> None:
     path = Path(family)
     path.tell()
