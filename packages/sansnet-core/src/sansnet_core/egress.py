@@ -258,7 +258,8 @@ class FlowHeaders:
         self._mac = egress.stations.find(guest) or self._mac
         mac = self._mac or egress.station(guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
-        self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
+        if gso_size:
+            self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
         self._generation, self._gso = egress.stations.generation if self._mac else -1, gso_size
 
     def tcp(
@@ -288,8 +289,9 @@ class FlowHeaders:
             return
         if self._generation != egress.stations.generation or (gso_size and self._gso != gso_size):
             self._refresh(TCP, gso_size or self._gso)
-        size = 20 + len(options) + len(payload)
-        offset = (20 + len(options)) << 2
+        header_size = 20 + len(options)
+        size = header_size + len(payload)
+        offset = header_size << 2
         ends = self._ends
         pseudo = self._pseudo + size
         if egress.checksum_offload:
