@@ -19,7 +19,7 @@ def test_a_machine_has_the_delay_and_the_rate_and_files_pass_whole(stable: Stabl
         said = machine.shell(f"ping -c 5 -W 2 {SERVER4}", check=False).stdout
         times = [float(each) for each in re.findall(r"time=([\d.]+) ms", said)]
         assert len(times) >= 3
-        assert 60 <= min(times) < 110
+        assert min(times) >= 60
         url = noise.url(SERVER4)
         done = machine.shell(f"time wget -q -O /tmp/noise {url} 2>&1; sha256sum </tmp/noise", timeout=120)
         assert noise.digest in done.stdout
