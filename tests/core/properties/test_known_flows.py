@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import Endpoint, ExtendedError, Limits, LinkConfig, Network, OpenDatagram
+from sansnet_core import Endpoint, ExtendedError, Limits, LinkConfig, Network, OpenDatagram, Reason
 from sansnet_core.records import replace
 from sansnet_core.testing import SECRET, make_config
 from sansnet_core.wire import ipv4, ipv6, udp
@@ -200,6 +200,9 @@ def test_each_changed_byte_of_a_datagram_has_the_same_effect(link: str, version:
         twins.each("receive_frames", [too_large[:size]], twins.now)
         twins.take()
     assert len(twins.networks[0].flows()) >= 1
+    drops = twins.networks[0].statistics().drops  # both would agree that they take what is dropped
+    assert drops[Reason.ETHERNET_TRUNCATED]
+    assert drops[Reason.FRAME_TOO_LARGE]
 
 
 def _headers(twins: Twins) -> int:
