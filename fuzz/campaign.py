@@ -1,7 +1,8 @@
 """`fuzz/run`: fuzzes targets for some time on all processors, and files what it finds.
 
-Each process fuzzes one target for a part of the time, so that all targets get the same share. What has reached new
-code is kept in `.cache/fuzz/corpus`, for the next time.
+Each process fuzzes one target for a part of the time. The targets take turns in random order, and the time that is left
+is shared among those that wait for their turn, so that each gets one even if others take longer than they should. What
+has reached new code is kept in `.cache/fuzz/corpus`, for the next time.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -56,7 +57,7 @@ class _Turn:
     """One process that fuzzes one target."""
 
     target: Target
-    process: subprocess.Popen[bytes]
+    pid: int
     log: Path
     artifacts: Path
     started: float = field(default_factory=time.monotonic)
@@ -100,14 +101,16 @@ class Campaign:
         """Fuzz for this time, or until it is interrupted."""
         begin = said = time.monotonic()
         end = begin + seconds
-        turns = -(-seconds * self._jobs / len(self._targets) // _LONGEST_TURN)  # for each target
-        turn = seconds * self._jobs / len(self._targets) / turns
+        count = len(self._targets)
+        rounds = int(-(-seconds * self._jobs / count // _LONGEST_TURN))
+        left = count * rounds
         waiting: list[Target] = []
         try:
             while (now := time.monotonic()) < end - 0.5 or self._turns:
                 while len(self._turns) < self._jobs and now < end - 0.5 and not self.broken:
-                    waiting = waiting or self._random.sample(self._targets, len(self._targets))
-                    self._start(waiting.pop(0), min(turn, end - now))
+                    waiting = waiting or self._random.sample(self._targets, count)
+                    self._start(waiting.pop(0), min((end - now) * self._jobs / max(left, 1), end - now))
+                    left -= 1
                 time.sleep(0.1)
                 self._collect()
                 if now >= said + _PROGRESS:
@@ -118,11 +121,13 @@ class Campaign:
                     break
         finally:
             for running in self._turns:
-                running.process.kill()
-                running.process.wait()
-                self._finish(running)
+                os.kill(running.pid, signal.SIGKILL)
+                _, status = os.waitpid(running.pid, 0)
+                self._finish(running, status)
 
     def _start(self, target: Target, seconds: float) -> None:
+        from fuzz.worker import fork  # atheris is not there for every version of Python
+
         self._started += 1
         corpus, state = CACHE / "corpus" / target.name, CACHE / "state" / f"{os.getpid()}-{self._started}"
         shutil.rmtree(state, ignore_errors=True)
@@ -131,11 +136,8 @@ class Campaign:
         for _, data in inputs_of(target, self._regressions):
             (state / "seeds" / sha256(data).hexdigest()[:16]).write_bytes(data)
         (state / "words").write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
-        command = [
-            *(sys.executable, "-m", "fuzz.worker", target.place),
-            *("--regressions", str(self._regressions / target.name)),
-            *("--reports", str(CACHE / "reports" / target.name)),
-            *("--seconds", str(seconds), "--"),
+        arguments = [
+            f"-max_total_time={max(1, int(seconds))}",  # 0 would be none
             f"-seed={self._random.randrange(1, 1 << 31)}",
             f"-max_len={target.max_size}",
             f"-artifact_prefix={state / 'artifacts'}/",
@@ -146,17 +148,18 @@ class Campaign:
             str(corpus),
             str(state / "seeds"),
         ]
-        with (state / "log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self._turns.append(_Turn(target, process, state / "log", state / "artifacts"))
+        reports = CACHE / "reports" / target.name
+        pid = fork(target, self._regressions / target.name, reports, state / "log", arguments)
+        self._turns.append(_Turn(target, pid, state / "log", state / "artifacts"))
 
     def _collect(self) -> None:
         for turn in list(self._turns):
-            if turn.process.poll() is not None:
+            pid, status = os.waitpid(turn.pid, os.WNOHANG)
+            if pid:
                 self._turns.remove(turn)
-                self._finish(turn)
+                self._finish(turn, status)
 
-    def _finish(self, turn: _Turn) -> None:
+    def _finish(self, turn: _Turn, status: int) -> None:
         text, filed = turn.log.read_text(errors="replace"), len(self.filed)
         total = self.sums[turn.target.name]
         total.seconds += time.monotonic() - turn.started
@@ -169,7 +172,7 @@ class Campaign:
         total.executions += int(done[1]) if done else executions
         self._file(turn, text)
         shutil.rmtree(turn.log.parent)
-        if turn.process.returncode not in (0, -9) and len(self.filed) == filed:
+        if os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL) and len(self.filed) == filed:
             self.broken.append(f"{turn.target.name}: {text.strip()[-2000:]}")
 
     def _file(self, turn: _Turn, text: str) -> None:
@@ -238,6 +241,12 @@ def _merge(targets: Sequence[Target]) -> None:
         print(f"{target.name}: {len(kept)} inputs with {sum(map(len, kept))} bytes", flush=True)
 
 
+def _instrumented() -> AbstractContextManager[None]:
+    from fuzz.worker import instrumented  # atheris is not there for every version of Python
+
+    return instrumented()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit status."""
     parser = argparse.ArgumentParser(prog="fuzz/run", description=__doc__, allow_abbrev=False)
@@ -254,8 +263,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--regressions", type=Path, default=REGRESSIONS, metavar="DIR", help="where to file what fails")
     parser.add_argument("--merge", action="store_true", help="only update fuzz/corpus by what was found before")
     options = parser.parse_args(arguments)
+    fuzzes = not (options.list or options.replay or options.merge)
     try:
-        targets = [find(name) for name in options.targets] or list(all_targets().values())
+        with _instrumented() if fuzzes else nullcontext():
+            targets = [find(name) for name in options.targets] or list(all_targets().values())
     except LookupError as wrong:
         parser.error(str(wrong))
     if options.list:
@@ -280,6 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fuzz/run: interrupted", flush=True)
     print("\n".join(_table(campaign.sums)), flush=True)
+    if idle := [name for name, each in campaign.sums.items() if not each.executions]:
+        print(f"fuzz/run: there was no time for {', '.join(idle)}")
     for words in campaign.broken:
         print(f"fuzz/run: the process of {words}", file=sys.stderr)
     return 1 if campaign.filed or campaign.broken else 0

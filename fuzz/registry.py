@@ -34,11 +34,6 @@ class Target:
     seeds: Callable[[], Iterable[bytes]]
     module: str
 
-    @property
-    def place(self) -> str:
-        """Its module and name, for `find` in another process."""
-        return f"{self.module}:{self.name}"
-
 
 _MARK: Final = "fuzz_target"
 

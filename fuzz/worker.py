@@ -1,25 +1,30 @@
-"""The process that fuzzes one target with atheris. fuzz.campaign starts it, and reads its log."""
+"""The process that fuzzes one target with atheris: a fork of the campaign, which reads its log.
+
+So all processes share the import of what is fuzzed, which takes several seconds.
+"""
 
 from __future__ import annotations
 
-import argparse
+import io
+import os
+import signal
 import sys
-import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import atheris
 
 from fuzz.execution import Failure, attempt
-from fuzz.registry import Target, find
+from fuzz.registry import Target
 from fuzz.shrinking import shrink
 
-__all__ = ["main"]
+__all__ = ["fork", "instrumented"]
 
 INSTRUMENTED: Final = ["sansnet_core", "sansnet_trio"]
-UNINSTRUMENTED: Final = ["sansnet_core.testing"]
-"""They check the core; new ways through them are not new ways through the core."""
 
 
 class _Fuzzing:
@@ -51,25 +56,55 @@ class _Fuzzing:
         print(f"filed {self._regressions / name}", flush=True)
 
 
-def main() -> None:
-    """Fuzz until the time is over; libFuzzer ends the process then."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("target")
-    parser.add_argument("--seconds", type=float, required=True, help="time until it ends, with that of its start")
-    parser.add_argument("--regressions", type=Path, required=True, help="folder for minimised inputs that fail")
-    parser.add_argument("--reports", type=Path, required=True, help="folder for their tracebacks")
-    own, rest = sys.argv[1:], []
-    if "--" in own:
-        own, rest = own[: own.index("--")], own[own.index("--") + 1 :]  # the arguments of libFuzzer
-    options = parser.parse_args(own)
-    end = time.monotonic() + options.seconds
-    with atheris.instrument_imports(include=INSTRUMENTED, exclude=UNINSTRUMENTED):
-        target = find(options.target)
-    fuzzing = _Fuzzing(target, options.regressions, options.reports)
-    limit = max(1, round(end - time.monotonic()))  # 0 would be none
-    atheris.Setup([sys.argv[0], f"-max_total_time={limit}", *rest], fuzzing.run)
-    atheris.Fuzz()
+@contextmanager
+def instrumented() -> Iterator[None]:
+    """What is imported within reports to atheris which code it reaches."""
+    if any(name in sys.modules for name in INSTRUMENTED):
+        raise RuntimeError("what is to be fuzzed was imported before, without reports of the code that is reached")
+    # It writes the name of each module
+    with redirect_stderr(io.StringIO()), atheris.instrument_imports(INSTRUMENTED, _uninstrumented()):
+        yield
 
 
-if __name__ == "__main__":
-    main()
+def _uninstrumented() -> list[str]:
+    """The names of the modules that check the core. New ways through them are not new ways through the core."""
+    found = find_spec("sansnet_core")
+    assert found is not None
+    assert found.origin is not None
+    top = Path(found.origin).parent
+    files = [file.relative_to(top.parent).with_suffix("") for file in (top / "testing").rglob("*.py")]
+    return [".".join(file.parts).removesuffix(".__init__") for file in files]
+
+
+def fork(target: Target, regressions: Path, reports: Path, log: Path, arguments: Sequence[str]) -> int:
+    """Fuzz a target in another process.
+
+    Args:
+        target: imported within `instrumented`.
+        regressions: folder for minimised inputs that fail.
+        reports: folder for their tracebacks.
+        log: for all that the process writes.
+        arguments: of libFuzzer, which ends the process when its time is over.
+
+    Returns:
+        The process's id.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if pid := os.fork():
+        return pid
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        fuzzing = _Fuzzing(target, regressions, reports)
+        atheris.Setup([sys.argv[0], *arguments], fuzzing.run)
+        atheris.Fuzz()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        os._exit(70)  # libFuzzer has ended the process if all went well

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Final
 
 import hypothesis
 import pytest
+from packaging.requirements import Requirement
 
 ROOT: Final = Path(__file__).parent.parent
 TEXTS: Final = [ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "tests/README.md", "docs/news/README.md")]
@@ -50,6 +52,16 @@ def test_ci_runs_the_tests() -> None:
     assert "tests/run" in (ROOT / ".ci/run").read_text()
 
 
+def test_types_are_ignored_only_with_a_reason() -> None:
+    """Behind the mark, but for files whose docstrings say that what checkers refuse is tried there."""
+    pattern = re.compile(r"# type: ignore(\[[a-z, -]*\])?$", re.MULTILINE)
+    files = [path for folder in ("packages", "tests", "benchmarks", "examples", "docs", "fuzz")
+             for path in (ROOT / folder).rglob("*.py")]  # fmt: skip
+    wrong = [path for path in files if pattern.search(path.read_text())]
+    told = {"test_wrong_arguments.py", "test_records.py"}
+    assert [str(path.relative_to(ROOT)) for path in wrong if path.name not in told] == []
+
+
 def test_no_property_has_a_deadline() -> None:
     """One that has fails on a busy machine."""
     assert hypothesis.settings.default is not None
@@ -57,3 +69,15 @@ def test_no_property_has_a_deadline() -> None:
     pattern = re.compile(r"settings\([^)]*\b(deadline|derandomize)=")
     files = [path for path in ROOT.glob("tests/**/*.py") if path.name != "conftest.py"]
     assert [path for path in files if pattern.search(path.read_text())] == []
+
+
+def test_the_metadata_bounds_pyroute2_and_the_lock_is_within() -> None:
+    """Its minor versions change what is imported here."""
+    lock = (ROOT / "requirements.lock").read_text()
+    (needed,) = (
+        requirement for text in requires("sansnet-trio") or [] if (requirement := Requirement(text)).name == "pyroute2"
+    )
+    locked = re.search(r"(?m)^pyroute2==(\S+)", lock)
+    assert locked
+    assert needed.specifier.contains(locked[1])
+    assert {specifier.operator for specifier in needed.specifier} == {">=", "<"}

@@ -128,7 +128,7 @@ def test_the_lock_installs_the_command(release: Path, tmp_path: Path, installer:
 def test_the_lock_has_the_versions_that_the_tests_run_with() -> None:
     tested = locked((ROOT / "requirements.lock").read_text())
     runtime = locked((ROOT / "requirements-runtime.lock").read_text())
-    assert {"trio", "shtab"} < runtime.keys()
+    assert {"trio", "pyroute2", "shtab"} < runtime.keys()
     for name, entry in runtime.items():
         assert entry == tested[name]
         assert entry[1]

@@ -96,7 +96,7 @@ def control_request(data: bytes) -> None:
         return
     commands = ControlCommands()
     commands.set_forwards(_Forwards(), namespace=bool(len(data) & 1))
-    commands.policies.set_policed(_Policed())  # type: ignore[arg-type]
+    commands.policies.set_policed(_Policed())  # type: ignore[arg-type]  # has what the commands use
     try:
         answer = commands.answer(request)
     except SansnetError as error:

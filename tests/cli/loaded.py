@@ -14,13 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["LIST", "NEWER", "PROGRAMS", "PROGRAMS_THAT_SERVE", "found", "found_in_a_run", "pythons_own"]
+__all__ = ["CHILD", "LIST", "NEWER", "PROGRAMS", "PROGRAMS_THAT_SERVE", "found", "found_in_a_run", "pythons_own"]
 
 LIST: Final = Path(__file__).parent / "loaded.toml"
 HEADER: Final = """\
 # The modules that commands have loaded; see loaded.py, which writes this list.
 # version: for its answer. run, attach, pasta, serve: before the caller goes on. network: in addition, before the first
-# frame of any guest; network-COMMAND: of that command's guest.
+# frame of any guest; network-COMMAND: of that command's guest. child: in addition to run, in the process that
+# configures the guest's interface.
 """
 
 BEGIN: Final = "import sansnet_cli.main, sansnet_cli.compat, sansnet_cli.process.isolation, sansnet_cli.dispatch\n"
@@ -45,6 +46,9 @@ PROGRAMS_THAT_SERVE: Final = {
     "serve": PROGRAMS["serve"] + SERVE.format(words=["--socket", "/s"], command="serve"),
 }
 """Command -> a program that has loaded what the command has before it serves the first frame."""
+
+CHILD: Final = f"{PROGRAMS['run']}from sansnet_trio.linux import netlink_messages\nnetlink_messages.load()\n"
+"""A program that has loaded what the process has that configures the guest's interface."""
 
 LIBRARY: Final = "__mypyc"
 """How the name ends of the library that holds a package's compiled modules, each of which has its own name."""
@@ -93,7 +97,7 @@ def measured() -> dict[str, set[str]]:
     shared = set.intersection(*serving.values())
     network = {name for names in late.values() for name in names if name in shared}
     own = {f"network-{command}": names - network for command, names in late.items()}
-    return {**early, "network": network, **own}
+    return {**early, "network": network, **own, "child": found(CHILD) - early["run"]}
 
 
 def written(sections: dict[str, set[str]]) -> str:

@@ -44,21 +44,14 @@ def test_every_command_with_a_guest_has_them(parse: Any, before: list[str]) -> N
         ("--delay", "1.5s", Impairment(delay=1.5)),
         ("--delay", "0", Impairment()),
         ("--jitter", "2MS", Impairment(jitter=0.002)),
-        ("--distribution", "pareto", Impairment(distribution=Distribution.PARETO)),
-        ("--jitter-reorders", "yes", Impairment(jitter_reorders=True)),
         ("--rate", "56kbit", Impairment(rate=56e3)),
         ("--rate", "1.5Gbit/s", Impairment(rate=1.5e9)),
         ("--rate", "300bit", Impairment(rate=300)),
         ("--rate", "none", Impairment()),
-        ("--queue", "5", Impairment(queue=5)),
-        ("--queue", "default", Impairment()),
         ("--loss", "0.05%", Impairment(loss=0.0005)),
         ("--loss", "100%", Impairment(loss=1.0)),
-        ("--burst", "2.5", Impairment(burst=2.5)),
-        ("--burst", "none", Impairment()),
         ("--duplicate", "3%", Impairment(duplicate=0.03)),
         ("--reorder", "3%", Impairment(reorder=0.03)),
-        ("--hold", "3ms", Impairment(hold=0.003)),
         ("--corrupt", "3%", Impairment(corrupt=0.03)),
     ],
 )
@@ -67,6 +60,33 @@ def test_values(option: str, value: str, expected: Impairment) -> None:
         options = parse_run([option, f"{direction}={value}"])
         assert getattr(options, f"impair_{direction}") == expected
         assert (options.impair_up is None) != (options.impair_down is None)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "needed", "expected"),
+    [
+        ("--distribution", "pareto", "--jitter=1s", Impairment(jitter=1, distribution=Distribution.PARETO)),
+        ("--jitter-reorders", "yes", "--jitter=1s", Impairment(jitter=1, jitter_reorders=True)),
+        ("--queue", "5", "--rate=1kbit", Impairment(rate=1000, queue=5)),
+        ("--queue", "default", "--rate=1kbit", Impairment(rate=1000)),
+        ("--burst", "2.5", "--loss=1%", Impairment(loss=0.01, burst=2.5)),
+        ("--burst", "none", "--loss=1%", Impairment(loss=0.01)),
+        ("--burst", "2", "--loss=0", Impairment(burst=2)),
+        ("--hold", "3ms", "--reorder=1%", Impairment(reorder=0.01, hold=0.003)),
+        ("--seed", "3", "--delay=1s", Impairment(delay=1)),
+    ],
+)
+def test_values_that_need_another_option(option: str, value: str, needed: str, expected: Impairment) -> None:
+    options = parse_run([option, value, needed])
+    assert (options.impair_up, options.impair_down) == (expected, expected)
+    other = needed.partition("=")[0]
+    with pytest.raises(CommandLineError, match=f"^{option} does nothing .*; give ") as caught:
+        parse_run([option, value])
+    assert "\n" not in str(caught.value)
+    if option != "--seed":
+        with pytest.raises(CommandLineError, match=f"^{option} does nothing without {other} for down; give {other} as"):
+            parse_run([option, value, f"{other}=up={needed.partition('=')[2]}"])
+    assert parse_run([option, value, "-c", "/tmp/control"]).control == "/tmp/control"  # it may be given by ctl
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.cli.loaded import LIST, NEWER, PROGRAMS, PROGRAMS_THAT_SERVE, found, found_in_a_run, pythons_own
+from tests.cli.loaded import CHILD, LIST, NEWER, PROGRAMS, PROGRAMS_THAT_SERVE, found, found_in_a_run, pythons_own
 
 LISTED: Final[dict[str, list[str]]] = tomllib.loads(LIST.read_text())
 
@@ -38,6 +38,10 @@ def test_before_the_caller_goes_on(moment: str) -> None:
 def test_before_the_first_frame(command: str) -> None:
     listed = {*LISTED[command], *LISTED["network"], *LISTED.get(f"network-{command}", ())}
     check(f"the network of {command}", found(PROGRAMS_THAT_SERVE[command]), listed)
+
+
+def test_in_the_process_that_configures_the_interface() -> None:
+    check("the guest's child", found(CHILD), {*LISTED["run"], *LISTED["child"]})
 
 
 @pytest.mark.parametrize("moment", ["run", "attach", "pasta"])
@@ -75,5 +79,5 @@ def test_the_network_loads_no_tls() -> None:
 @pytest.mark.kernel
 def test_a_command_that_runs_loads_no_more() -> None:
     """Of all its processes, from its start to its end."""
-    allowed = {*LISTED["run"], *LISTED["network"], *LISTED["network-run"], *NEWER}
+    allowed = {*LISTED["run"], *LISTED["network"], *LISTED["network-run"], *LISTED["child"], *NEWER}
     assert sorted(found_in_a_run() - allowed) == []

@@ -128,7 +128,7 @@ def test_options_after_the_command_are_the_commands() -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
 def test_each_option_is_understood(arguments: list[str], expected: dict[str, object]) -> None:
-    assert parse_run([*arguments, "ls"]) == RunOptions(command=("ls",), **expected)  # type: ignore[arg-type]
+    assert parse_run([*arguments, "ls"]) == RunOptions(command=("ls",), **expected)  # type: ignore[arg-type]  # as keywords
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from trio.testing import MockClock
 
 from sansnet_cli import __version__
 from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.replay import command
 from sansnet_cli.replay.command import replay
 from sansnet_cli.replay.parser import parse
 from sansnet_core.recording import Replay
@@ -71,8 +73,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def sansnet(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run the command in a process of its own."""
-    command = [sys.executable, "-W", "error", "-m", "sansnet_cli", "replay", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+    words = [sys.executable, "-W", "error", "-m", "sansnet_cli", "replay", *arguments]
+    return subprocess.run(words, input=stdin, capture_output=True, timeout=60, check=False)
 
 
 def refusal(*arguments: str) -> str:
@@ -295,7 +297,7 @@ def test_options_become_a_record() -> None:
 def test_nothing_of_trio_is_loaded() -> None:
     program = (
         "import sys, sansnet_cli.replay.command, sansnet_cli.replay.prompt; "
-        "print(*(name for name in sys.modules if name == 'trio'))"
+        "print(*(name for name in sys.modules if name in ('trio', 'pyroute2')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
@@ -316,3 +318,44 @@ def test_a_network_from_a_damaged_state_ends_with_a_sentence(
     assert status == 1
     assert "the state in the recording is damaged: input 1, " in err
     assert "\x1b" not in err
+
+
+@pytest.mark.interpreted
+def test_an_input_that_computes_for_ever_is_an_error(
+    file: str, inputs: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, count = Replay._call, 0
+
+    def call(*arguments: Any) -> tuple[Any, ...]:
+        nonlocal count
+        count += 1
+        while count == inputs - 1:
+            pass
+        return right(*arguments)
+
+    monkeypatch.setattr(command, "_LONGEST", 0.3)
+    monkeypatch.setattr(Replay, "_call", call)
+    before = signal.getsignal(signal.SIGVTALRM)
+    status, shown, errors = run(capsys, file)
+    assert status == 1
+    assert errors == (
+        "sansnet: net.rec: the state in the recording is damaged: an input takes more than 0.3 s of processor time; "
+        "what follows is about the part before it\n"
+    )
+    assert shown.startswith(f"net.rec: {inputs - 2} inputs over")
+    assert signal.getsignal(signal.SIGVTALRM) is before
+
+
+@pytest.mark.interpreted
+def test_a_beginning_that_computes_for_ever_is_an_error(
+    file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begin(*arguments: object) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(command, "_LONGEST", 0.3)
+    monkeypatch.setattr(Replay, "_begin", begin)
+    status, _, errors = run(capsys, file)
+    assert (status, errors.count("\n")) == (1, 1)
+    assert "more than 0.3 s of processor time" in errors

@@ -566,12 +566,19 @@ def test_the_timeout_after_a_lost_syn_is_three_seconds(lost: bool) -> None:
     assert _timeout(pair, peer) == pytest.approx(3.0 if lost else 0.2, rel=0.01)
 
 
-def test_an_acknowledgment_after_timeouts_ends_the_backoff() -> None:
-    """5.5 and its last paragraph: what was measured is kept, and counts again."""
+def test_a_measured_round_trip_after_timeouts_ends_the_backoff() -> None:
+    """5.5 and its last paragraph: an acknowledgment of something sent twice does not. SRTT and RTTVAR are kept."""
     pair, peer = opened()
     pair.host.produce(pair.host.stream, b"lost")
-    pair.wait(30.0)
+    pair.wait(1.0)  # sent at 0, 0.2 and 0.6 s
     peer.accept(peer.take()[:1])
+    peer.send()
+    assert _timeout(pair, peer) == pytest.approx(0.8, rel=0.01)
+    peer.accept(peer.take()[:1])
+    peer.send()
+    pair.host.produce(pair.host.stream, b"sent once")
+    pair.settle()
+    peer.accept(peer.take())
     peer.send()
     assert _timeout(pair, peer) == pytest.approx(0.2, rel=0.01)
 

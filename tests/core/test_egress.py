@@ -6,17 +6,26 @@ import struct
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sansnet_core import Endpoint, LinkConfig
 from sansnet_core.egress import FlowHeaders
+from sansnet_core.errors import UsageError
 from sansnet_core.testing import SERVER, SERVER6, Pair, make_config
 from sansnet_core.testing.packets import GSO_UDP_L4, NEEDS_CSUM, checksum, glue, pseudo_header, read_frame, read_ip, udp
 from sansnet_core.wire.ip import TCP, UDP
+from sansnet_core.wire.tcp import ACK, FIN, PSH
 from tests.core.proto.bare import GUEST4, GUEST6, REMOTE4, REMOTE6, Bare, config
 
 OFFLOAD = LinkConfig(
     mtu=65520, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True, uso=True
 )
+WITHOUT_TSO = [
+    LinkConfig(mtu=1500),
+    LinkConfig(mtu=1500, max_frame_size=1514, vnet_header=True),
+    LinkConfig(mtu=1500, max_frame_size=1514, vnet_header=True, checksum_offload=True),
+]
 ENDS = {4: (REMOTE4, GUEST4), 6: (REMOTE6, GUEST6)}
 
 
@@ -119,3 +128,49 @@ def test_datagrams_that_come_one_by_one_are_joined_up_to_the_largest_frame(famil
     assert b"".join(read_ip(read_frame(frame, vnet=True)).payload[8:] for frame in frames) == b"".join(
         bytes([number]) * 500 for number in range(60)
     )
+
+
+def test_the_cache_of_headers_is_bounded() -> None:
+    """The guest chooses segment sizes, by the MSS that it offers."""
+    bench = Bench(4, TCP, OFFLOAD)
+    for size in range(1000, 1200):
+        bench.headers.tcp(1, 2, 16, 3, b"", bytes(3000), size)
+    assert [read_frame(frame, vnet=True).gso_size for frame in bench.frames()] == list(range(1000, 1200))
+    assert len(bench.context.egress._prefixes) <= 64
+
+
+@pytest.mark.parametrize(("family", "most"), [(4, 65507), (6, 65527)])
+def test_what_no_packet_can_carry_is_a_mistake(family: int, most: int) -> None:
+    bench = Bench(family, UDP, LinkConfig(mtu=1500, max_frame_size=1514))
+    assert bench.headers.holds(bytes(most), 0)
+    bench.headers.udp(bytes(most), 0, 64, 0)
+    assert len(bench.frames()) > 40
+    assert not bench.headers.holds(bytes(most + 1), 0)
+    with pytest.raises(UsageError, match="cannot carry"):
+        bench.headers.udp(bytes(most + 1), 0, 64, 0)
+    assert bench.frames() == []
+
+
+@given(
+    family=st.sampled_from([4, 6]),
+    link=st.sampled_from(WITHOUT_TSO),
+    flags=st.sampled_from([ACK, ACK | PSH, ACK | PSH | FIN, ACK | FIN]),
+    numbers=st.tuples(*[st.integers(0, 0xFFFFFFFF)] * 2, st.integers(0, 65535)),
+    size=st.integers(88, 1440),
+    data=st.binary(min_size=1, max_size=2000).map(lambda some: some * 4),
+)
+def test_segments_of_one_call_are_those_of_one_call_each(
+    family: int, link: LinkConfig, flags: int, numbers: tuple[int, int, int], size: int, data: bytes
+) -> None:
+    """Without the link's help, data of several segments makes the same frames; PSH and FIN are on the last."""
+    sequence, acknowledgment, window = numbers
+    together, alone = Bench(family, TCP, link), Bench(family, TCP, link)
+    together.headers.tcp(sequence, acknowledgment, flags, window, b"", data, size if size < len(data) else 0)
+    for start in range(0, len(data), size):
+        part, last = data[start : start + size], start + size >= len(data)
+        own = flags if last else flags & ~(PSH | FIN)
+        alone.headers.tcp((sequence + start) & 0xFFFFFFFF, acknowledgment, own, window, b"", part, 0)
+    frames = together.frames()
+    assert frames == alone.frames()
+    for frame in frames:
+        read_ip(read_frame(frame, vnet=link.vnet_header))

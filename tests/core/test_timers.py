@@ -64,3 +64,31 @@ def test_owners_are_called_in_time_and_once(steps: list[tuple[int, str, int]]) -
         assert following is not None or not armed
         assert following is None or not armed or following <= min(armed.values())
         assert len(timers._heap) <= 2 * len(owners) + 65
+
+
+@given(
+    cycle=st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from(["arm", "arm at", "forget", "expire"]),
+            st.sampled_from([0, 1, 2, 1000, 100_000]),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_no_cycle_of_steps_makes_the_heap_grow(cycle: list[tuple[int, str, int]]) -> None:
+    """A deadline is some time ahead, or a certain time, which is the same in each turn."""
+    timers, owners, now = Timers(), [Owner() for _ in range(3)], 0
+    for _ in range(300):
+        for which, what, time in cycle:
+            if what == "arm":
+                timers.arm(owners[which], now + time)
+            elif what == "arm at":
+                timers.arm(owners[which], max(time, now))
+            elif what == "forget":
+                timers.forget(owners[which])
+            else:
+                now += min(time, 2)
+                timers.expire(now)
+            assert len(timers._heap) <= 2 * len(owners) + 130

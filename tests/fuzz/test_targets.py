@@ -7,12 +7,15 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fuzz import campaign
+from fuzz.campaign import Campaign, _Turn
 from fuzz.choices import Choices
 from fuzz.execution import ROOT, attempt
-from fuzz.registry import all_targets, find
+from fuzz.registry import Target, all_targets, find
 from fuzz.shrinking import shrink
 from fuzz.stored import CORPUS, REGRESSIONS, distil, inputs_of
 from tests.fuzz.faulty import divides
@@ -74,6 +77,30 @@ def test_the_corpus_keeps_the_smallest_inputs_that_reach_new_code() -> None:
     kept = distil(target, [b"\1" + text for text in (b"80", b"8080", b"81", b"80-90", b"80,90", b"[::1]/80", b"80")])
     assert kept == [b"\x0180", b"\x0180,90", b"\x01[::1]/80"]
     assert distil(target, [*kept, b"\x01443"]) == kept
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0, 6.0])
+def test_every_target_has_a_turn_although_turns_take_longer(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    now, targets, started = 0.0, list(all_targets().values()), []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    class Planned(Campaign):
+        def _start(self, target: Target, seconds: float) -> None:
+            started.append(target.name)
+            self.ends = now + max(seconds, 1.0) * (factor if len(started) < 5 else 1.0)
+            self._turns.append(_Turn(target, 0, Path(), Path()))
+
+        def _collect(self) -> None:
+            if now >= self.ends:
+                self._turns.clear()
+
+    monkeypatch.setattr(campaign, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    Planned(targets, 1, 1, REGRESSIONS).run(240.0)
+    assert set(started) == all_targets().keys()
+    assert now < 250
 
 
 @pytest.mark.slow

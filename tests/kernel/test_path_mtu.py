@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import Final
 import pytest
 
 from tests.lab import Echo, Guest, Lab, Namespace, eventually, laboratory
+from tests.lab.laboratory import HOST4
 from tests.lab.machines import guest_of_kind
 
 LARGE: Final = 8000
@@ -132,6 +134,25 @@ def test_the_first_large_answer_to_each_client_arrives(lab: Lab, server: str) ->
             question, source = service.recvfrom(100)
             service.sendto(bytes(LARGE), source)
             assert (question, len(near.recv(65536))) == (b"question", LARGE)
+
+
+@pytest.mark.parametrize("group", ["239.1.2.3", "ff05::1:2:3"])
+def test_a_large_datagram_to_a_group_arrives(lab: Lab, group: str) -> None:
+    """With the default TTL for groups, which is 1."""
+    family = family_of(group)
+    with lab.upstream.open_socket(family, socket.SOCK_DGRAM, timeout=5) as member, lab.guest() as guest:
+        interface = lab.upstream.shell(f"ip -o route get {HOST4}").stdout.split(" dev ")[1].split()[0]
+        index = lab.upstream.call(lambda: socket.if_nametoindex(interface))
+        packed = socket.inet_pton(family, group)
+        if family == socket.AF_INET:
+            request = struct.pack("=4s4si", packed, bytes(4), index)
+            member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        else:
+            member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, struct.pack("=16si", packed, index))
+        member.bind((group, 7000))
+        with guest.open_socket(family, socket.SOCK_DGRAM) as near:
+            near.sendto(bytes(LARGE), (group, 7000))
+            assert len(member.recv(65536)) == LARGE
 
 
 @pytest.mark.parametrize("options", ["", "-l 8000", "-l 8000 -b 100M"])

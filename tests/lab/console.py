@@ -10,7 +10,10 @@ import subprocess
 import time
 from typing import Final
 
-__all__ = ["Console"]
+__all__ = ["BOOT_SECONDS", "Console"]
+
+BOOT_SECONDS: Final = 100.0
+"""Most seconds until a machine has booted; it takes two seconds of an emulated processor's time, on a busy machine."""
 
 _MAX_LINE: Final = 4095
 """Bytes of a line of a terminal (N_TTY)."""

@@ -10,13 +10,15 @@ import re
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.lab.debian import CACHE, archive, codename
 
-__all__ = ["DRIVER", "Linux", "installed", "linux", "pack"]
+__all__ = ["DRIVER", "Linux", "compiled", "installed", "linux", "pack"]
 
 DRIVER: Final = "/modules/virtio_net.ko"
 """In the guest: the driver to load."""
@@ -73,6 +75,16 @@ def installed(program: str) -> dict[str, bytes]:
         f"{program}.elf": Path(path).read_bytes(),
         **{library.name: library.read_bytes() for library in libraries},
     }
+
+
+@cache
+def compiled(program: str) -> dict[str, bytes]:
+    """A program of this folder in C, without shared libraries, for the guest's /bin."""
+    with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory, program)
+        options = ["-O1", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-static"]
+        subprocess.run(["gcc", *options, "-o", made, _HERE / f"{program}.c"], check=True)
+        return {program: made.read_bytes()}
 
 
 def _tree(files: Path, extra: Mapping[str, bytes]) -> Iterator[tuple[str, int, bytes]]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from tests.lab.debian import archive, codename
 
-__all__ = ["MEMORY", "NEW", "OLD", "STREAM", "VHOST_USER", "Qemu", "find_qemu"]
+__all__ = ["EACH_ONCE", "MEMORY", "NEW", "OLD", "STREAM", "VHOST_USER", "Qemu", "find_qemu"]
 
 OLD: Final = "7.2"
 """The oldest version that is supported."""
@@ -22,6 +22,9 @@ NEW: Final = "10"
 
 STREAM: Final = "stream"
 VHOST_USER: Final = "vhost-user"
+
+EACH_ONCE: Final = ((OLD, STREAM), (NEW, VHOST_USER))
+"""Each version and each link once, for tests of something that does not depend on both together."""
 
 MAC: Final = "52:54:00:12:34:56"
 MEMORY: Final = 128

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.lab.console import Console
+from tests.lab.console import BOOT_SECONDS, Console
 from tests.lab.initramfs import DRIVER, Linux
 from tests.lab.laboratory import Lab
 from tests.lab.machines import INTERFACE, serving
@@ -22,7 +22,6 @@ from tests.lab.qmp import Qmp
 __all__ = ["Kind", "Stable", "VirtualMachine"]
 
 _READY: Final = re.compile("guest-is-ready\n")
-_BOOT_SECONDS: Final = 60.0
 _numbers: Final = itertools.count()
 
 
@@ -53,7 +52,7 @@ class VirtualMachine:
 
     def wait_until_ready(self) -> None:
         """Wait until it has booted."""
-        self.console.wait_for(_READY, _BOOT_SECONDS)
+        self.console.wait_for(_READY, BOOT_SECONDS)
 
     def resume(self) -> None:
         """Run, after the whole state of another machine has arrived."""

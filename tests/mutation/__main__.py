@@ -22,7 +22,7 @@ CONFIGURATION: Final = """\
 [tool.pytest.ini_options]
 pythonpath = ["."]
 addopts = ["-W", "error", "--strict-markers", "--import-mode=importlib"]
-timeout = 120
+timeout = 1200  # on a busy machine; a mutant has a limit of processor time
 markers = {markers}
 
 [tool.mutmut]

@@ -22,7 +22,13 @@ _WHOLE: Final = (
 
 _TESTS: Final = {
     "proto/tcp": ("tests/core/proto/tcp", *_WHOLE),
-    "proto/udp": ("tests/core/proto", *_WHOLE),
+    "proto/udp": (
+        "tests/core/proto/test_*.py",
+        "tests/core/scenarios/test_[!t]*.py",  # not those of TCP
+        "tests/core/properties/test_d*.py",
+        "tests/core/properties/test_known_flows.py",
+        *_WHOLE[2:],
+    ),
     "wire": ("tests/core/wire", "tests/core/test_summary.py", "tests/core/proto"),
 }
 
@@ -45,9 +51,10 @@ def modules(names: list[str]) -> list[str]:
 
 
 def folders_of_tests(chosen: list[str]) -> list[str]:
-    """The folders of tests that are run for these modules."""
-    folders = [folder for area, folders in _TESTS.items() for folder in folders if _any_in(chosen, area)]
-    return list(dict.fromkeys(folders))
+    """The folders and files of tests that are run for these modules."""
+    patterns = [pattern for area, patterns in _TESTS.items() for pattern in patterns if _any_in(chosen, area)]
+    found = [str(path.relative_to(ROOT)) for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    return list(dict.fromkeys(found))
 
 
 def _any_in(chosen: list[str], area: str) -> bool:

@@ -176,6 +176,16 @@ def test_other_addresses_and_families_stay_closed() -> None:
         connect("::1", PORT)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 64, 65, 130])
+def test_all_connections_that_wait_are_accepted(count: int) -> None:
+    with table(str(PORT)) as bench, ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(connect("127.0.0.1", PORT))
+        bench.wait(lambda: len(bench.network.named("stream_accepted")) == count)
+        stack.enter_context(connect("127.0.0.1", PORT))
+        bench.wait(lambda: len(bench.network.named("stream_accepted")) == count + 1)
+
+
 def test_while_the_link_is_blocked_no_connection_is_accepted() -> None:
     with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
         bench.context.blocked = True
@@ -190,10 +200,13 @@ def test_while_the_link_is_blocked_no_connection_is_accepted() -> None:
 def test_without_descriptors_connections_wait_without_waking_the_driver() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with table(str(PORT)) as bench, connect("127.0.0.1", PORT):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+        with open("/dev/null") as lowest_free:
+            limit = lowest_free.fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
         try:
             bench.quiet()
             assert bench.spins() == 0
+            assert not bench.network.facts
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         deadline = bench.forwards.next_deadline()

@@ -49,7 +49,7 @@ def test_nothing():
     pass
 
 def pytest_sessionfinish():
-    heavy = {"trio", "sansnet_core", "sansnet_trio.driver", "sansnet_trio.testing.guest"}
+    heavy = {"trio", "pyroute2", "sansnet_core", "sansnet_trio.driver", "sansnet_trio.testing.guest"}
     print("loaded:", sorted(heavy & sys.modules.keys()))
 """
 

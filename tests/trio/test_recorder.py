@@ -6,14 +6,15 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from sansnet_core.recording import Replay
+from sansnet_core.recording import RecordedNetwork, Replay
 from sansnet_trio import RecordingFile
 from sansnet_trio.testing import SimulatedGuest, SimulatedOptions, open_simulated_guest
 
@@ -46,8 +47,7 @@ def run(work: Callable[[SimulatedGuest], Awaitable[None]], **options: Any) -> No
     """Run some work with a guest that records, in virtual time."""
 
     async def main() -> None:
-        known: SimulatedOptions = {}
-        known.update(options)  # type: ignore[typeddict-item]
+        known = cast("SimulatedOptions", options)
         async with open_simulated_guest(**known) as guest:
             await guest.nursery.start(guest.host.serve_tcp, echo, 80)
             await work(guest)
@@ -94,7 +94,7 @@ def test_each_network_begins_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "net.rec"
     with closing(RecordingFile(path)) as file:
         for size in (10, 100_000):
-            run(lambda guest, size=size: talk(guest, size), record=file)  # type: ignore[misc]
+            run(partial(talk, size=size), record=file)
 
     assert 10 < replayed(Path(f"{path}.1")) < replayed(path)
 
@@ -103,7 +103,8 @@ def test_a_recording_that_cannot_go_on_ends_alone(tmp_path: Path, caplog: pytest
     async def work(guest: SimulatedGuest) -> None:
         await talk(guest, 100_000)
         await trio.sleep(3)
-        assert guest.network.core.recorded == 0  # type: ignore[attr-defined]
+        assert isinstance(guest.network.core, RecordedNetwork)
+        assert guest.network.core.recorded == 0
         await talk(guest, 100_000)
 
     with caplog.at_level(logging.WARNING):
@@ -123,7 +124,8 @@ def test_a_state_that_cannot_be_saved_ends_only_the_recording(
         monkeypatch.setattr("sansnet_core.recording.noting.save", lambda *_: 1 / 0)
         await talk(guest, 2_000_000)
         await trio.sleep(3)
-        assert guest.network.core.recorded == 0  # type: ignore[attr-defined]
+        assert isinstance(guest.network.core, RecordedNetwork)
+        assert guest.network.core.recorded == 0
 
     with closing(RecordingFile(path, size=MIN)) as file, caplog.at_level(logging.WARNING):
         run(work, record=file)

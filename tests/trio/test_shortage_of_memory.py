@@ -6,11 +6,25 @@ import errno
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from sansnet_core import Endpoint, OpenStream, SendStream, SocketId
+from sansnet_core import (
+    DecideFlow,
+    Endpoint,
+    OpenDatagram,
+    OpenStream,
+    Refuse,
+    SendDatagram,
+    SendStream,
+    ShutdownStream,
+    SocketId,
+)
+from sansnet_trio.host.poller import Handler
+from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.linux import memory
 from sansnet_trio.linux.reserved_ports import parse_reserved_ports
 from sansnet_trio.shortage import MemoryShortage
@@ -94,6 +108,118 @@ def test_the_connections_that_hold_most_are_reset_first() -> None:
         for _ in range(10):
             bench.sockets.shed(1.0)
         assert len(bench.sockets) == 0
+
+
+class LargeData(bytes):
+    """Data that there is no memory for."""
+
+    def __len__(self) -> int:
+        raise MemoryError
+
+
+class FullHandlers(dict[int, Handler]):
+    """Handlers that there is no memory for."""
+
+    def __setitem__(self, fd: int, handler: Handler) -> None:
+        raise MemoryError
+
+
+@contextmanager
+def connected(bench: Bench, *names: int) -> Iterator[list[socket.socket]]:
+    """Streams of the network with these names, and the remote ends of their connections."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        remotes = []
+        for name in names:
+            bench.order(OpenStream(SocketId(name), Endpoint(b"\x7f\0\0\1", listener.getsockname()[1]), None))
+            remotes.append(stack.enter_context(listener.accept()[0]))
+            remotes[-1].settimeout(5)
+        bench.wait(lambda: len(bench.network.named("stream_connected")) == len(names))
+        yield remotes
+
+
+def failures(bench: Bench) -> list[tuple[SocketId, int]]:
+    return [fact[1:3] for fact in bench.network.named("stream_failed")]
+
+
+def test_a_stream_without_memory_for_its_data_is_reset_and_the_others_go_on() -> None:
+    with Bench() as bench, connected(bench, 1, 2) as (first, second):
+        with pytest.raises(MemoryError):
+            bench.order(
+                SendStream(SocketId(1), b"data"),
+                SendStream(SocketId(1), LargeData(b"more")),
+                SendStream(SocketId(2), b"data of another"),
+                ShutdownStream(SocketId(2)),
+            )
+        with pytest.raises(ConnectionResetError):
+            first.recv(100)
+        assert second.recv(100) == b"data of another"
+        assert second.recv(100) == b"", "what was ordered after it is carried out as well"
+        assert failures(bench) == [(SocketId(1), errno.ENOMEM)]
+        assert len(bench.sockets) == 1
+
+
+def test_a_stream_is_reset_if_its_data_were_read_but_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with Bench() as bench, connected(bench, 1) as [remote]:
+        monkeypatch.setattr(bench.network, "stream_received", fail)
+        remote.send(b"data")
+        with pytest.raises(MemoryError):
+            bench.until("stream_ended")
+        with pytest.raises(ConnectionResetError):
+            remote.recv(100)
+        assert failures(bench) == [(SocketId(1), errno.ENOMEM)]
+        assert len(bench.sockets) == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_stream_that_there_is_no_memory_for_is_closed_at_once() -> None:
+    with Bench() as bench, socket.create_server(("127.0.0.1", 0)) as listener:
+        handlers, bench.poller.handlers = bench.poller.handlers, FullHandlers()
+        host = Endpoint(b"\x7f\0\0\1", listener.getsockname()[1])
+        with pytest.raises(MemoryError):
+            bench.order(OpenStream(SocketId(1), host, None))
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.settimeout(5)
+            assert accepted.recv(100) == b""
+        assert failures(bench) == [(SocketId(1), errno.ENOMEM)]
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with accepted, pytest.raises(MemoryError):
+                bench.sockets.adopt_stream(SocketId(2), accepted, 0.0)
+        assert failures(bench)[1:] == [(SocketId(2), errno.ENOMEM)]
+        assert len(bench.sockets) == 0
+        bench.poller.handlers = handlers
+
+
+def test_datagrams_that_there_is_no_memory_for_are_opened_with_the_first() -> None:
+    with Bench() as bench, socket.socket(type=socket.SOCK_DGRAM) as host:
+        host.bind(("127.0.0.1", 0))
+        host.settimeout(5)
+        handlers, bench.poller.handlers = bench.poller.handlers, FullHandlers()
+        with pytest.raises(MemoryError):
+            bench.order(OpenDatagram(SocketId(1), Endpoint(bytes(4), 0)))
+        bench.poller.handlers = handlers
+        bench.order(SendDatagram(SocketId(1), Endpoint(b"\x7f\0\0\1", host.getsockname()[1]), b"data", 0, 64, 0))
+        assert host.recv(100) == b"data"
+
+
+def test_a_question_that_there_is_no_memory_for_is_answered() -> None:
+    class Decisions:
+        def ask(self, order: DecideFlow) -> None:
+            raise MemoryError
+
+        def withdraw(self, socket: SocketId) -> None:
+            raise AssertionError
+
+    with Bench() as bench:
+        sockets = HostSockets(bench.context, Decisions())
+        question = DecideFlow(SocketId(1), 6, Endpoint(bytes(4), 1), Endpoint(bytes(4), 2), inbound=False)
+        with pytest.raises(MemoryError):
+            sockets.apply([question], 0.0)
+        assert bench.network.named("flow_decided") == [("flow_decided", SocketId(1), Refuse())]
 
 
 # the default of --memory

@@ -70,18 +70,22 @@ def test_what_the_kernel_refuses_is_raised_and_leaves_no_descriptor(guest: Names
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_frames_of_the_guest_are_read_and_then_there_are_none(guest: Namespace, tap: Tap) -> None:
-    assert tap.read_frames(64) == []
+@pytest.mark.parametrize("count", range(1, 6))
+@pytest.mark.parametrize("limit", [1, 2, 3, 64])
+def test_frames_of_the_guest_are_read_and_then_there_are_none(
+    guest: Namespace, tap: Tap, count: int, limit: int
+) -> None:
+    assert tap.read_frames(limit) == []
     with guest.datagram("10.1.0.2") as sock:
-        for number in range(5):
+        for number in range(count):
             sock.sendto(b"frame %d" % number, ("10.1.0.1", 9))
     wait_readable(tap)
-    first = tap.read_frames(3)
-    rest = tap.read_frames(64)
-    assert [frame[-1:] for frame in first + rest] == [b"0", b"1", b"2", b"3", b"4"]
-    assert len(first) == 3
-    assert first[0][12:18] == b"\2\0\0\0\0\x09"
-    assert tap.read_frames(64) == []
+    frames: list[bytes] = []
+    while batch := tap.read_frames(limit):
+        assert len(batch) == min(limit, count - len(frames))
+        frames += batch
+    assert [frame[-1:] for frame in frames] == [b"%d" % number for number in range(count)]
+    assert frames[0][12:18] == b"\2\0\0\0\0\x09"
 
 
 def test_the_guest_hands_out_segments_larger_than_its_mtu(guest: Namespace, tap: Tap) -> None:

@@ -1,12 +1,15 @@
-"""Determinism: the same inputs give the same bytes, however frames are batched."""
+"""Determinism: the same inputs give the same bytes, however frames are batched, and wherever objects are in memory."""
 
 from __future__ import annotations
+
+from errno import ECONNRESET
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import Buffer, NetworkConfig, SendStream
+from sansnet_core import Buffer, Limits, NetworkConfig, SendStream
 from sansnet_core.testing import (
     GATEWAY,
     OUTSIDER,
@@ -19,6 +22,7 @@ from sansnet_core.testing import (
     Impairment,
     Pair,
     ScriptedHost,
+    make_config,
 )
 from sansnet_core.testing.packets import arp_request, dhcp_discover, echo_request, udp
 from tests.sim.record import Call, RecordingNetwork, replay
@@ -117,3 +121,49 @@ def test_taking_outputs_at_other_points_gives_the_same_stream(sizes: list[int]) 
 
     assert streams[0] == streams[1]
     assert any(streams[0].values())
+
+
+def _shake(random: Random) -> list[object]:
+    """Leave holes in the memory of small objects, so that new ones come to addresses in any order."""
+    made: list[object] = [bytearray(random.randrange(700)) for _ in range(20_000)]
+    made += [[None] * random.randrange(90) for _ in range(5_000)]
+    random.shuffle(made)
+    del made[::2]
+    return made
+
+
+@pytest.mark.slow
+@settings(max_examples=15)
+@given(
+    count=st.integers(4, 12),
+    memory=st.sampled_from([20_000, 60_000]),
+    order=st.randoms(use_true_random=False),
+    fails=st.booleans(),
+)
+def test_addresses_of_objects_do_not_matter(count: int, memory: int, order: Random, fails: bool) -> None:
+    """Many streams wait for memory, and are resumed at once: in an order that no set of objects decides."""
+    config = make_config(limits=Limits(tcp_memory=memory))
+    pair = Pair(config)
+    start = pair.now
+    network = RecordingNetwork(config, now=start, secret=SECRET)
+    pair.network, pair.host = network, ScriptedHost(network)
+    connections = [pair.connect(GuestTcpOptions(window=1 << 20, scale=7)) for _ in range(count + 1)]
+    pair.drive(lambda: all(connection.established for connection in connections))
+    hog, *others = pair.host.streams.values()
+    pair.down.become(Impairment(loss=1.0))
+    pair.host.produce(hog, bytes(memory))
+    pair.settle()
+    order.shuffle(others)
+    for stream in others:
+        pair.host.produce(stream, bytes(5000))
+    pair.settle()
+    pair.down.become(Impairment())
+    if fails:
+        pair.host.fail(hog, ECONNRESET, pair.now)
+    pair.wait(10.0)
+    assert all(len(connection.received) == 5000 for connection in connections[1:])
+
+    for seed in range(3):
+        held = _shake(Random(seed))
+        assert replay(network.calls, config, now=start) == network.results
+        assert held

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sansnet_core import LinkConfig, Network, NetworkConfig, OpenStream, SendStream, UsageError
 from sansnet_core.config import Limits
+from sansnet_core.policy import Action, Rule
 from sansnet_core.recording import RecordedNetwork
 from sansnet_core.records import replace
 from sansnet_core.testing import SECRET, make_config
@@ -110,6 +111,8 @@ class Twins:
         """Let the guest acknowledge what a frame brings, if it is the next."""
         start = 26 if self.config.link.vnet_header else 14
         header = start + (20 if self.version == 4 else 40)
+        if len(frame) < header + 20 or frame[start + (9 if self.version == 4 else 6)] != TCP:
+            return  # an ICMP error or a question for an Ethernet address
         _, port, sequence, _, offset, flags = unpack_from("!HHIIBB", frame, header)
         size = (
             unpack_from("!H", frame, start + 2)[0] - 20 if self.version == 4 else unpack_from("!H", frame, start + 4)[0]
@@ -117,7 +120,7 @@ class Twins:
         size -= offset >> 4 << 2
         if flags & SYN:
             self.expected[port] = tcp.add(sequence, 1)
-        elif sequence == self.expected[port] and not flags & RST:
+        elif sequence == self.expected.get(port) and not flags & RST:
             self.expected[port] = tcp.add(sequence, size + bool(flags & FIN))
 
     def frame(self, port: int, flags: int, shift: int, back: int, data: bytes, **odd: Any) -> bytes:
@@ -131,12 +134,12 @@ class Twins:
             data: the payload.
             odd: fields that differ from those of an ordinary segment.
         """
-        own, server = OWN[self.version], SERVER[self.version]
+        own, server = OWN[self.version], odd.get("server", SERVER[self.version])
         options = odd.get("options", b"")
-        sequence, acknowledgment = tcp.add(self.sequence[port], shift), tcp.add(self.expected[port], -back)
-        packet = tcp.emit(
-            own, server, port, 80, sequence, acknowledgment, flags, odd.get("window", 5000), options, data
-        )
+        sequence = tcp.add(self.sequence.get(port, 100), shift)
+        acknowledgment = tcp.add(self.expected.get(port, 0), -back)
+        ports = port, odd.get("to_port", 80)
+        packet = tcp.emit(own, server, *ports, sequence, acknowledgment, flags, odd.get("window", 5000), options, data)
         size = max(len(packet) + odd.get("longer", 0), 0)
         if self.version == 4:
             ether, fragment = ETHERTYPE_IPV4, odd.get("fragment", 0x4000)
@@ -251,6 +254,79 @@ def test_both_paths_agree(link: str, version: int, wakeful: bool, steps: list[tu
         twins.open(port)
     for step in steps:
         play(twins, step)
+
+
+DESTINATIONS: Final = {
+    4: [
+        SERVER[4],
+        bytes((203, 0, 113, 9)),  # a rule refuses it
+        bytes((203, 0, 113, 10)),  # a rule drops it
+        bytes((203, 0, 113, 11)),  # the driver is asked
+        bytes((127, 0, 0, 1)),
+        bytes((224, 0, 0, 1)),
+        bytes((255, 255, 255, 255)),
+        bytes((10, 0, 2, 2)),  # the gateway
+        GUEST,
+    ],
+    6: [
+        SERVER[6],
+        bytes(16),
+        bytes((255, 2)) + bytes(13) + b"\1",
+        bytes.fromhex("fe800000000000000000000000000009"),
+        GUEST6,
+    ],
+}
+RULES: Final = [
+    Rule(action=action, destinations=(f"203.0.113.{number}/32",))
+    for number, action in ((9, Action.REFUSE), (10, Action.DROP), (11, Action.ASK))
+]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+@given(data=st.data(), full=st.booleans(), tcp_on=st.booleans(), services=st.booleans())
+def test_both_paths_open_and_refuse_the_same_connections(
+    link: str, version: int, data: st.DataObject, full: bool, tcp_on: bool, services: bool
+) -> None:
+    limits = Limits(tcp_flows=3, undecided_flows=1) if full else Limits()
+    made = replace(make_config(), link=LINKS[link], limits=limits, rules=RULES, tcp=tcp_on, notices=True)
+    twins = Twins(made, version)
+    if services:
+        twins.each("service_added", TCP, None, 81, twins.now)
+    twins.each("receive_frames", [twins.frame(9, RST, 0, 0, b"")], twins.now)  # the network knows the guest from now on
+    odd: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+        {"server": st.sampled_from(DESTINATIONS[version])},
+        optional={
+            "to_port": st.sampled_from([0, 53, 80, 81]),
+            "options": st.sampled_from([tcp.mss_option(9), bytes((1, 1, 1, 0)), bytes((2, 200, 0, 0))]),
+            "mac": st.sampled_from([0, 1]),
+            "longer": st.sampled_from([-30, -1, 1]),
+            "vnet": st.sampled_from([bytes((0, 5)) + bytes(10), bytes(12)]),
+            "cut": st.integers(0, 80),
+        },
+    )
+    flags = st.sampled_from([SYN] * 6 + [SYN | FIN, SYN | RST, SYN | 0xC0, SYN | PSH, SYN | ACK, 0])
+    syn = st.tuples(
+        st.sampled_from([0, 4000, 4001, 4002]), flags, st.sampled_from([0, 0, 1]), st.sampled_from([b"", b"early"]), odd
+    )
+    for batch in data.draw(st.lists(st.lists(syn, min_size=1, max_size=3), min_size=1, max_size=6)):
+        frames = [twins.frame(port, flags, shift, 0, early, **odd) for port, flags, shift, early, odd in batch]
+        cut = [frame[: len(frame) - odd.get("cut", 0)] for frame, (*_, odd) in zip(frames, batch, strict=True)]
+        twins.each("receive_frames", cut, twins.now)
+        twins.take()
+        twins.now += data.draw(st.sampled_from([0.0001, 0.25, 3.0]))
+        twins.each("handle_deadline", twins.now)
+        twins.take()
+
+
+def test_a_connection_is_opened_by_the_short_cut() -> None:
+    """Otherwise the property would hold without it."""
+    twins = Twins(config("offloads"), 4)
+    twins.open(PORTS[0])
+    inside = twins.inside[0]
+    assert inside._tcp.prediction.receive(twins.frame(PORTS[1], SYN, 0, 0, b""))
+    assert len(inside._tcp) == 2
+    assert not inside._tcp.prediction.receive(twins.frame(PORTS[1], SYN, 5, 0, b"")), "it ends another one"
 
 
 P: Final = PORTS[0]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sansnet_core.addresses import Endpoint
 from sansnet_core.addresses import parse as address
 from sansnet_core.config import Ipv4Config, Ipv6Config, NetworkConfig
 from sansnet_core.context import Context
@@ -67,6 +68,22 @@ def test_a_source_that_no_guest_may_use_is_refused(source: str) -> None:
     bench = Bench()
     assert bench.refused(packet(address(source))) is Reason.IP_SOURCE
     assert bench.context.guest.ipv4 == GUEST
+
+
+@pytest.mark.parametrize("source", ["10.0.2.2", "10.0.2.3"])
+def test_no_packet_of_a_guest_comes_from_an_address_of_ours(source: str) -> None:
+    ipv4_config = Ipv4Config(address=GUEST, prefix_length=24, gateway="10.0.2.2")
+    bench = Bench(NetworkConfig(ipv4=ipv4_config, map_host_loopback=("10.0.2.3",)))
+    assert bench.refused(packet(address(source))) is Reason.IP_SOURCE
+    assert bench.context.guest.stations.find(address(source)) is None
+
+
+def test_a_guest_may_have_an_address_of_ours_by_configuration() -> None:
+    """As if a name server of the host has the host's address, and so the guest's as well."""
+    bench = Bench(NetworkConfig(ipv4=CONFIG.ipv4, dns_forward=((GUEST, Endpoint("127.0.0.1", 53)),)))
+    bench.receive(packet(REMOTE))
+    bench.receive(packet(GUEST))
+    assert len(bench.received) == 2
 
 
 @pytest.mark.parametrize("prefix_length", [31, 32])

@@ -74,6 +74,12 @@ def test_a_source_that_no_guest_may_use_is_refused(source: str) -> None:
     assert bench.context.guest.ipv6 == GUEST
 
 
+def test_no_packet_of_a_guest_comes_from_an_address_of_ours() -> None:
+    bench = Bench()
+    assert bench.refused(packet(address("fe80::1"))) is Reason.IP_SOURCE
+    assert bench.known() == {GUEST, None}
+
+
 def test_without_an_address_a_guest_speaks_ndp() -> None:
     bench = Bench()
     bench.receive(packet(address("::"), protocol=ICMPV6))

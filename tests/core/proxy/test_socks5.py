@@ -140,6 +140,11 @@ def test_datagrams_of_the_relay(host: str | bytes, port: int, data: bytes) -> No
     assert unwrap(b"\0\0\1" + datagram[3:]) is None, "a fragment"
 
 
+def test_a_name_of_the_relay_is_ascii() -> None:
+    assert unwrap(b"\0\0\0\3\4name\0\x35data") == (("name", 53), b"data")
+    assert unwrap(b"\0\0\0\3\4n\xc3\xa4m\0\x35data") is None
+
+
 @given(st.binary(max_size=300))
 def test_hostile_datagrams(data: bytes) -> None:
     unwrap(data)

@@ -26,8 +26,8 @@ _NOT_MEANT: Final = (
 )
 _INPUTS: Final = frozenset(METHODS.values())
 
-_HARMLESS: Final = frozenset(("return orders", "return frames", "return notices"))
-"""The outputs have been taken; nothing can fail any more."""
+_HARMLESS: Final = frozenset(("return orders", "return frames", "return notices", "try:"))
+"""The outputs have been taken, or the line does nothing; nothing can fail there."""
 
 Place = tuple[str, int]
 """File and line."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sansnet_core.recording import RecordedNetwork, RecordingError, Replay
+from sansnet_core.recording import RecordedNetwork, RecordingError, Replay, noting
 from sansnet_core.recording.ring import Ring
 from sansnet_core.testing import make_config
 from tests.core.recording.sessions import Session, begun
@@ -122,3 +122,31 @@ def test_a_state_that_is_too_large_is_tried_less_and_less_often() -> None:
     pauses = [after - before for before, after in pairwise(tried)]
     assert pauses == sorted(pauses)
     assert 60 <= pauses[-1] < 70
+
+
+def test_a_state_with_too_many_connections_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = begun(connections=3).recorded
+    limit = 3 * noting._LEAST_PER_FLOW
+    tried: list[int | None] = []
+
+    def save(network: RecordedNetwork, limit: int | None) -> bytes:
+        tried.append(limit)
+        return b"state"
+
+    monkeypatch.setattr(RecordedNetwork, "_save", save)
+    assert network._checkpoint(limit - 1) is None
+    assert not tried
+    assert network._checkpoint(limit) is not None
+    assert tried == [limit]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_each_connection_makes_the_state_larger_by_the_least_size(quiet: bool) -> None:
+    sizes = []
+    for count in (10, 40):
+        session = begun(connections=count)
+        if quiet:
+            session.wait(3.0)
+            assert all(flow.resting for flow in session.recorded._tcp._flows.values())
+        sizes.append(len(session.recorded._save(None)))
+    assert sizes[1] - sizes[0] >= 30 * noting._LEAST_PER_FLOW

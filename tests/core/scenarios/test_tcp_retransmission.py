@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from sansnet_core import Limits
-from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Pair, make_config
+from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Netem, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, SYN, Segment
 
 
@@ -87,6 +87,22 @@ def test_retransmitted_data_is_not_timed() -> None:
     first, second, *_ = _times(pair, before)
 
     assert second - first <= 1.7
+
+
+def test_a_round_trip_that_becomes_longer_than_the_timeout_is_measured() -> None:
+    """RFC 6298, 5: the backoff lasts until then. Otherwise all data would be sent twice, and never be measured."""
+    pair = Pair(down=Impairment(delay=0.001))
+    _, stream = pair.established()
+    pair.down = Netem(Impairment(delay=0.5), 1)
+    frames = []
+    for _ in range(8):
+        before = len(pair.sent)
+        pair.host.produce(stream, b"answer")
+        pair.wait(5.0)
+        frames.append(len(pair.sent) - before)
+
+    assert frames[0] > 1
+    assert frames[-4:] == [1] * 4
 
 
 def test_an_acknowledgment_of_something_new_starts_the_timer_again() -> None:
@@ -359,6 +375,16 @@ def test_acknowledgments_are_coalesced_and_delayed_but_not_for_long() -> None:
     assert peer.take()[-1].acknowledgment == peer.sequence
 
 
+def test_the_full_segments_of_a_guest_with_a_smaller_mtu_are_acknowledged() -> None:
+    """RFC 1122, 4.2.3.2: every second full segment; the guest's MSS tells how large these are."""
+    pair = Pair(make_config(limits=Limits(tcp_window=1 << 20)))
+    peer = ManualConnection(pair)
+    peer.open(mss=500)
+    assert peer.data(bytes(500)) == []
+    [answer] = peer.data(bytes(500))
+    assert answer.acknowledgment == peer.sequence
+
+
 def test_an_answer_of_the_host_carries_the_acknowledgment() -> None:
     pair, peer = _opened()
     pair.host.stream.script.echo = True
@@ -404,9 +430,7 @@ def test_lost_data_before_the_fin_is_sent_again_with_it() -> None:
     got = next(segment for segment in segments if segment.payload)
     peer.accept([got])
     if not got.flags & FIN:
-        peer.send()
-        pair.wait(3.0)
-        assert any(segment.flags & FIN and segment.sequence == peer.expected for segment in peer.take())
+        assert any(segment.flags & FIN and segment.sequence == peer.expected for segment in peer.send())
 
 
 @pytest.mark.parametrize("window", [20_000, 1 << 20])
@@ -429,7 +453,7 @@ def test_a_single_loss_costs_no_timeout(window: int, sack: bool) -> None:
                 kept.append(frame)
         original(kept, now)
 
-    pair.down.put = put  # type: ignore[assignment]
+    pair.down.put = put  # type: ignore[assignment]  # it is a method
     start = pair.now
     pair.drive(lambda: len(connection.received) == len(data))
 

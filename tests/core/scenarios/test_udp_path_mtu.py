@@ -290,14 +290,16 @@ def test_the_first_large_answer_to_a_client_is_sent(family: int) -> None:
 
 
 @BOTH
-def test_to_a_group_all_is_sent_and_nothing_told(family: int) -> None:
+@pytest.mark.parametrize("ttl", [1, 64])
+def test_to_a_group_all_is_sent_and_nothing_told(family: int, ttl: int) -> None:
+    """A program that sends to groups has a TTL of 1, unless it asks for another."""
     path = Path(family)
     path.remote = bytes((239, 1, 2, 3)) if family == 4 else bytes.fromhex("ff0e") + bytes(13) + b"\1"
-    [order] = path.send(8000)
+    [order] = path.send(8000, ttl=ttl)
     assert path.refuse(order)
     path.bench.wait(2)
     assert path.told() == []
-    assert [is_strict(order) for order in path.send(8000)] == [False]
+    assert [is_strict(order) for order in path.send(8000, ttl=ttl)] == [False]
 
 
 @pytest.mark.parametrize("mtu", [0, 1, 67, 8028, 70_000, (1 << 32) - 1])

@@ -544,7 +544,7 @@ def test_too_many_regions() -> None:
 
 def test_too_many_slots() -> None:
     machine = negotiated()
-    machine.view = lambda region: memoryview(bytearray(region.size))  # type: ignore[method-assign]
+    machine.view = lambda region: memoryview(bytearray(region.size))  # type: ignore[method-assign]  # views of nothing
 
     def add(at: int) -> None:
         machine.request(Request.ADD_MEM_REG, emit_region(Region(at << 20, 1, at << 20, 0)), [at])

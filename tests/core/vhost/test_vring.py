@@ -213,7 +213,7 @@ def test_a_chain_that_comes_while_kicks_are_asked_for_is_not_missed(event: int) 
         if late:
             machine.up.send(late.pop())
 
-    machine.backend._fence = fence  # type: ignore[misc]
+    machine.backend._fence = fence  # type: ignore[misc]  # it is a method
     machine.start(features.OFFERED & ~features.LOG_ALL & ~features.EVENT_IDX | event)
     machine.up.write16(machine.up.used, 1)
 

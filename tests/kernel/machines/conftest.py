@@ -28,7 +28,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture(scope="session")
 def linux() -> initramfs.Linux:
-    return initramfs.linux()
+    return initramfs.linux(initramfs.compiled("ask"))
 
 
 @pytest.fixture(scope="session")
@@ -38,5 +38,12 @@ def stable(lab: Lab, linux: initramfs.Linux) -> Stable:
 
 @pytest.fixture(scope="session")
 def noise(lab: Lab) -> Iterator[Noise]:
-    with served_noise(lab, 8181) as made:
+    with served_noise(lab, 8181, size=4_000_000) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def large_noise(lab: Lab) -> Iterator[Noise]:
+    """For tests that need transfers which take a while: an emulated processor takes a second for it."""
+    with served_noise(lab, 8182) as made:
         yield made

@@ -27,19 +27,19 @@ OFFLOADS: Final = {
 
 
 @pytest.mark.parametrize("kind", [(OLD, VHOST_USER), (NEW, VHOST_USER)], ids="-".join, indirect=True)
-def test_segments_are_large_at_the_mtu_of_ethernet(stable: Stable, kind: Kind, noise: Noise) -> None:
+def test_segments_are_large_at_the_mtu_of_ethernet(stable: Stable, kind: Kind, large_noise: Noise) -> None:
     """The offloads are agreed on, and used both ways."""
     with stable.served(kind, "--mtu", "1500") as machine:
         features = machine.shell("cat /sys/bus/virtio/devices/virtio0/features").stdout
         assert {name for name, bit in OFFLOADS.items() if features[bit] == "1"} == set(OFFLOADS)
-        url = noise.url(SERVER4)
+        url = large_noise.url(SERVER4)
         machine.shell(f"wget -q -O /tmp/noise {url}; wget -q -O /dev/null --post-file /tmp/noise {url}")
         counted = machine.shell(
             f"cd /sys/class/net/{INTERFACE}/statistics; cat rx_bytes rx_packets tx_bytes tx_packets"
         )
     received, frames_in, sent, frames_out = (int(number) for number in counted.stdout.split())
-    assert received > noise.size
-    assert sent > noise.size
+    assert received > large_noise.size
+    assert sent > large_noise.size
     # One way each frame is of data, or acknowledges some; so these are bounds for both together.
     assert frames_in + frames_out < (received + sent) / 8192
 

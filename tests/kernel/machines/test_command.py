@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 import subprocess
-from typing import Final
 
 from tests.lab import HOST4, RUN_SANSNET, SERVER4, Lab
-from tests.lab.console import Console
-from tests.lab.initramfs import DRIVER, linux
+from tests.lab.console import BOOT_SECONDS, Console
+from tests.lab.initramfs import DRIVER, Linux
 from tests.lab.machines import INTERFACE
 from tests.lab.namespaces import running
 from tests.lab.qemu import MEMORY
 from tests.lab.virtual_machines import Kind
 
-BOOT_SECONDS: Final = 60.0
 
-
-def test_one_line_boots_a_machine_with_a_network(lab: Lab, kind: Kind) -> None:
+def test_one_line_boots_a_machine_with_a_network(lab: Lab, kind: Kind, linux: Linux) -> None:
     program, *more = kind.qemu.program
     options = ["--qemu", program, "--link", kind.link, "--mtu", "9000", "--hostname", "visitor"]
-    arguments = [*more, "-m", str(MEMORY), "-nographic", "-no-reboot", *kind.qemu.kernel(*linux())]
+    arguments = [*more, "-m", str(MEMORY), "-nographic", "-no-reboot", *kind.qemu.kernel(*linux)]
     command = lab.host.command(*RUN_SANSNET[:-1], "qemu", *options, "--", *arguments)
     pipe = subprocess.PIPE
     with running(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:

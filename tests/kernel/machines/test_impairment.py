@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.lab import SERVER4
 from tests.lab.noise import Noise
+from tests.lab.qemu import EACH_ONCE
 from tests.lab.virtual_machines import Kind, Stable
 
 
+@pytest.mark.parametrize("kind", EACH_ONCE, indirect=True, ids="-".join)
 def test_a_machine_has_the_delay_and_the_rate_and_files_pass_whole(stable: Stable, kind: Kind, noise: Noise) -> None:
     options = ("--delay", "up=40ms,down=20ms", "--rate", "80mbit", "--loss", "0.1%", "--corrupt", "up=0.1%")
     with stable.served(kind, *options) as machine:

@@ -14,12 +14,12 @@ from tests.lab.qemu import NEW, OLD, VHOST_USER
 from tests.lab.virtual_machines import Kind, Stable
 
 
-def test_a_machine_that_stands_still_loses_nothing(lab: Lab, stable: Stable, kind: Kind, noise: Noise) -> None:
+def test_a_machine_that_stands_still_loses_nothing(lab: Lab, stable: Stable, kind: Kind, large_noise: Noise) -> None:
     """Neither does sansnet grow meanwhile, nor does it spin."""
     with serving(lab, *kind.serve_options) as server, stable.machine(kind, server.path) as machine:
         machine.load_driver()
         machine.configure()
-        url = noise.url(SERVER4)
+        url = large_noise.url(SERVER4)
         begun = f"for each in 1 2; do wget -q -O - {url} | sha256sum >/tmp/sum$each & done; usleep 200000"
         assert machine.shell(f"{begun}; cat /tmp/sum*").stdout == ""
         machine.monitor("stop")
@@ -32,7 +32,7 @@ def test_a_machine_that_stands_still_loses_nothing(lab: Lab, stable: Stable, kin
         assert usage.own_memory(sansnet) - before < 32 << 20
         machine.monitor("cont")
         sums = machine.shell("until [ $(cat /tmp/sum* | wc -l) = 2 ]; do usleep 10000; done; cat /tmp/sum*").stdout
-    assert {line.split()[0] for line in sums.splitlines()} == {noise.digest}
+    assert {line.split()[0] for line in sums.splitlines()} == {large_noise.digest}
 
 
 def test_a_driver_that_is_loaded_again_goes_on(stable: Stable, kind: Kind, noise: Noise) -> None:

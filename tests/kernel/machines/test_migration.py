@@ -66,7 +66,7 @@ def test_a_machine_migrates_while_its_network_is_in_use(
         assert source.monitor.status() == "postmigrate"
         assert bytes(memory(source)) == bytes(memory(destination))
         destination.resume()
-        destination.shell("until [ -e /tmp/ended ]; do usleep 10000; done", timeout=20)
+        destination.shell("until [ -e /tmp/ended ]; do usleep 10000; done")
         for server in (SERVER4, SERVER6):
             down = destination.shell(f"wget -q -O - {noise.url(server)} | sha256sum")
             assert down.stdout.split()[0] == noise.digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
@@ -10,6 +11,10 @@ from tests.lab import GATEWAY4, HOST4, SERVER4, SERVER6, DnsServer, Echo, Lab, s
 from tests.lab.machines import INTERFACE
 from tests.lab.noise import Noise
 from tests.lab.virtual_machines import Kind, Stable, VirtualMachine
+
+DO: Final = "2"
+PROBE: Final = "3"
+"""Values of IP_MTU_DISCOVER (linux/in.h); `-` is the default."""
 
 
 @pytest.fixture(scope="module", params=[1500, 65520], ids="mtu-{}".format)
@@ -92,3 +97,20 @@ def test_a_refused_connection_is_refused(lab: Lab, machine: VirtualMachine, serv
         port = listener.getsockname()[1]
     refused = machine.shell(f"nc -w 20 {server} {port}", check=False)
     assert "Connection refused" in refused.stdout
+
+
+@any_mtu
+def test_datagrams_above_the_hosts_mtu_are_as_on_the_host(lab: Lab, machine: VirtualMachine, server: str) -> None:
+    """The rows of the table in docs/errors.md for programs, from the first datagram on."""
+    with Echo.datagrams(lab.upstream.datagram(server)) as port:
+
+        def ask(discover: str, *words: str | int) -> str:
+            return machine.shell(f"ask {server} {port} '{discover}' {' '.join(map(repr, map(str, words)))}").stdout
+
+        assert ask("-", 8000, "mtu<65520", 60000, 100, 8000).split() == ["8000", "1500", "60000", "100", "8000"]
+        largest = 1472 if server == SERVER4 else 1452
+        assert ask(DO, 8000, largest, largest + 1).split() == ["EMSGSIZE", str(largest), "EMSGSIZE"]
+        machine.shell("usleep 1200000")  # for about a second they would arrive
+        assert ask(PROBE, 8000, 8000, 1000).split() == ["EMSGSIZE", "EMSGSIZE", "1000"]
+    # So that other tests have the MTU of the link again
+    machine.shell("echo 1 >/proc/sys/net/ipv4/route/flush; echo 1 >/proc/sys/net/ipv6/route/flush")

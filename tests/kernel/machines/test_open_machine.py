@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 import trio
 
 from sansnet_trio import NetworkOptions, open_machine
@@ -12,7 +13,7 @@ from tests.lab import initramfs
 from tests.lab.initramfs import DRIVER
 from tests.lab.machine_console import MachineConsole
 from tests.lab.machines import INTERFACE
-from tests.lab.qemu import MEMORY, VHOST_USER
+from tests.lab.qemu import EACH_ONCE, MEMORY, VHOST_USER
 from tests.lab.virtual_machines import Kind
 
 CONFIGURE = f"""
@@ -25,6 +26,7 @@ ping -c 1 -W 5 10.0.2.2
 """
 
 
+@pytest.mark.parametrize("kind", EACH_ONCE, indirect=True, ids="-".join)
 def test_a_machine_configures_itself_and_ends_with_the_block(
     kind: Kind, linux: initramfs.Linux, tmp_path: Path
 ) -> None:

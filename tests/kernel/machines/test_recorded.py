@@ -9,19 +9,21 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from sansnet_core.recording import Replay
 from tests.lab import RUN_SANSNET, SERVER4, Echo, Lab, initramfs, served
-from tests.lab.console import Console
+from tests.lab.console import BOOT_SECONDS, Console
 from tests.lab.initramfs import DRIVER
 from tests.lab.machines import INTERFACE
 from tests.lab.namespaces import running
-from tests.lab.qemu import MEMORY
+from tests.lab.qemu import EACH_ONCE, MEMORY
 from tests.lab.virtual_machines import Kind
 
-BOOT_SECONDS: Final = 60.0
 PORT: Final = 8126
 
 
+@pytest.mark.parametrize("kind", EACH_ONCE, indirect=True, ids="-".join)
 def test_a_session_of_qemu(lab: Lab, kind: Kind, linux: initramfs.Linux) -> None:
     with (
         tempfile.TemporaryDirectory(dir=lab.directory) as place,

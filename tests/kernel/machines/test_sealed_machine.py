@@ -6,23 +6,25 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.kernel.machines.test_command import BOOT_SECONDS
+import pytest
+
 from tests.kernel.test_sealed import line, place
 from tests.lab import SERVER4, Lab
-from tests.lab.console import Console
-from tests.lab.initramfs import DRIVER, linux
+from tests.lab.console import BOOT_SECONDS, Console
+from tests.lab.initramfs import DRIVER, Linux
 from tests.lab.machines import INTERFACE
 from tests.lab.namespaces import running
-from tests.lab.qemu import MEMORY
+from tests.lab.qemu import EACH_ONCE, MEMORY
 from tests.lab.virtual_machines import Kind
 
 __all__ = ["line", "place"]
 
 
-def test_qemu(lab: Lab, kind: Kind, line: list[str], place: Path) -> None:
+@pytest.mark.parametrize("kind", EACH_ONCE, indirect=True, ids="-".join)
+def test_qemu(lab: Lab, kind: Kind, line: list[str], place: Path, linux: Linux) -> None:
     program, *more = kind.qemu.program
     options = ["--qemu", program, "--link", kind.link, "-p", str(place / "capture"), "-c", str(place / "control")]
-    arguments = [*more, "-m", str(MEMORY), "-nographic", "-no-reboot", *kind.qemu.kernel(*linux())]
+    arguments = [*more, "-m", str(MEMORY), "-nographic", "-no-reboot", *kind.qemu.kernel(*linux)]
     command = lab.host.command(*line, "sansnet", "qemu", *options, "--", *arguments)
     pipe = subprocess.PIPE
     with running(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:

@@ -3,7 +3,8 @@
 `Egress` sends single packets of any protocol. `FlowHeaders` sends the packets of one flow: it keeps everything that all
 of them share (Ethernet header, addresses, ports, their checksums), so that a packet costs one `Struct.pack`. On a link
 with offloads, a frame may ask for checksums or segmentation in its `virtio_net_hdr` (virtio 1.2, 5.1.6), and then be
-larger than the MTU.
+larger than the MTU. On other links the data of several TCP segments still comes in one call, and is divided here: what
+they have in common is made once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sansnet_core.wire.checksum import finish, ones_sum, partial, pseudo_sum
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, MIN_SIZE
 from sansnet_core.wire.ip import TCP, UDP
 from sansnet_core.wire.ipv4 import DONT_FRAGMENT
+from sansnet_core.wire.tcp import FIN, MASK, PSH
 from sansnet_core.wire.virtio_net import (
     GSO_NONE,
     GSO_TCPV4,
@@ -42,6 +44,12 @@ MAX_PACKET_SIZE: Final = 65535
 
 _IPV4_TCP: Final = Struct("!BBHHHBBH12sIIBBHHH")
 _IPV6_TCP: Final = Struct("!IHBB36sIIBBHHH")
+_IPV4_COMMON: Final = Struct("!BBHHHBBH12s")
+_IPV6_COMMON: Final = Struct("!IHBB36s")
+_TCP_REST: Final = Struct("!IIBBHHH")
+"""The headers of a segment, as above, in the part that all segments of one size have in common, and the rest."""
+_NO_OPTIONS: Final = 5 << 4
+"""The data offset of a TCP header without options (RFC 9293, 3.1), with the reserved bits."""
 _IPV4_UDP: Final = Struct("!BBHHHBBH12sHH")
 _IPV6_UDP: Final = Struct("!IHBB36sHH")
 _PORTS: Final = Struct("!HH")
@@ -250,7 +258,8 @@ class FlowHeaders:
         self._mac = egress.stations.find(guest) or self._mac
         mac = self._mac or egress.station(guest)
         self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
-        self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
+        if gso_size:
+            self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
         self._generation, self._gso = egress.stations.generation if self._mac else -1, gso_size
 
     def tcp(
@@ -263,22 +272,26 @@ class FlowHeaders:
         payload: Buffer,
         gso_size: int,
     ) -> None:
-        """Send one segment, or with `gso_size` one frame that the guest splits into segments of that many bytes.
+        """Send one segment, or with `gso_size` segments of that many bytes: one frame, if the link has the offload.
 
         Args:
             sequence: modulo 2^32.
             acknowledgment: modulo 2^32.
             flags: the lowest 8 control bits.
             window: the field, already scaled.
-            options: padded to a multiple of 4 bytes; empty in a frame with `gso_size`.
+            options: padded to a multiple of 4 bytes; empty with `gso_size`.
             payload: may be empty.
-            gso_size: 0, or the segment size of an offloaded frame.
+            gso_size: 0, or the payload bytes of a segment, fewer than there are.
         """
         egress = self._egress
+        if gso_size and not (egress.link.tso4 if len(self._ends) == 12 else egress.link.tso6):
+            self._segments(sequence, acknowledgment, flags, window, payload, gso_size)
+            return
         if self._generation != egress.stations.generation or (gso_size and self._gso != gso_size):
             self._refresh(TCP, gso_size or self._gso)
-        size = 20 + len(options) + len(payload)
-        offset = (20 + len(options)) << 2
+        header_size = 20 + len(options)
+        size = header_size + len(payload)
+        offset = header_size << 2
         ends = self._ends
         pseudo = self._pseudo + size
         if egress.checksum_offload:
@@ -323,6 +336,35 @@ class FlowHeaders:
                 0,
             )
         egress.put(head + options if options else head, payload)
+
+    def _segments(
+        self, sequence: int, acknowledgment: int, flags: int, window: int, payload: Buffer, size: int
+    ) -> None:
+        """Send data in segments of `size` bytes. The last may be shorter; PSH and FIN are on that one alone."""
+        egress, ends = self._egress, self._ends
+        if self._generation != egress.stations.generation:
+            self._refresh(TCP, self._gso)
+        first, total = flags & ~(PSH | FIN), 20 + size
+        pseudo = self._pseudo + total
+        if len(ends) == 12:
+            ip_sum = finish(pseudo + _IPV4_SUM + (TTL << 8))
+            head = _IPV4_COMMON.pack(0x45, 0, 20 + total, 0, DONT_FRAGMENT, TTL, TCP, ip_sum, ends)
+        else:
+            head = _IPV6_COMMON.pack(0x60000000, total, TCP, TTL, ends)
+        head = self._prefix + head
+        ports = int.from_bytes(ends[-4:], "big") % 65535
+        common = pseudo + ports + acknowledgment + (_NO_OPTIONS << 8 | first) + window
+        checksum = partial(pseudo)
+        data = memoryview(payload)
+        start = 0
+        while start + size < len(data):
+            part = data[start : start + size]
+            if not egress.checksum_offload:
+                checksum = finish(common + sequence + ones_sum(part))
+            egress.put(head + _TCP_REST.pack(sequence, acknowledgment, _NO_OPTIONS, first, window, checksum, 0), part)
+            sequence = (sequence + size) & MASK
+            start += size
+        self.tcp(sequence, acknowledgment, flags, window, b"", data[start:], 0)
 
     def udp(self, payload: Buffer, segment_size: int, ttl: int, tos: int) -> None:
         """Send a datagram, or with `segment_size` a run of datagrams of that many bytes (the last may be shorter).

@@ -24,7 +24,7 @@ class Reason(Enum):
     IPV4_CHECKSUM = "IPv4 header checksum wrong"
     IPV6_MALFORMED = "IPv6 header truncated, or version or payload length wrong"
     IPV6_EXTENSION = "IPv6 extension header chain broken, too long, or not allowed"
-    IP_SOURCE = "source address that a guest may not use (loopback, multicast, broadcast)"
+    IP_SOURCE = "source address that a guest may not use (loopback, multicast, broadcast, one of sansnet)"
     IP_DESTINATION = "destination address that the configuration closes"
     IP_BROADCAST = "broadcast, which stays on the guest's segment: Linux would pass it to the host's own services too"
     OWN_ADDRESS = "packet to a closed port of an address that exists on the guest's segment only"

@@ -21,7 +21,7 @@ class GuestAddresses:
         ipv4, ipv6, link_local: the guest's addresses; None until configured or learnt.
     """
 
-    __slots__ = ("_learns", "_ours", "ipv4", "ipv6", "link_local", "mac", "stations")
+    __slots__ = ("_learns", "_only_ours", "_ours", "ipv4", "ipv6", "link_local", "mac", "stations")
 
     def __init__(self, config: NetworkConfig) -> None:
         self.mac = config.guest_mac or BROADCAST
@@ -38,9 +38,16 @@ class GuestAddresses:
         self._ours.update(config.own_addresses or ())
         self._ours |= {family.gateway for family in (config.ipv4, config.ipv6) if family and family.gateway}
 
+        configured = {family.address for family in (config.ipv4, config.ipv6) if family}
+        self._only_ours = self._ours - configured
+
     def is_ours(self, address: bytes) -> bool:
         """Whether the network, not the guest, has the address on the segment."""
         return address in self._ours
+
+    def is_spoofed(self, source: bytes) -> bool:
+        """Whether a packet of the guest pretends to come from the network, by an address that only the network has."""
+        return source in self._only_ours
 
     def is_located(self, address: bytes) -> bool:
         """Whether it is known where to send packets for an address of the guest."""

@@ -43,6 +43,9 @@ class ServiceTable:
         self._prefixes: dict[tuple[int, int | None], PrefixTable[tuple[int, bool, SocketId]]] = {}
         """Protocol and port -> the services for prefixes. The larger value decides if two of them match."""
 
+    def __bool__(self) -> bool:
+        return bool(self._services)
+
     def __iter__(self) -> Iterator[ProgramService]:
         return iter(self._services)
 

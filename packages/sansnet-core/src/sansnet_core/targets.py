@@ -99,6 +99,8 @@ class Target(NamedTuple):
 _CLOSED: Final = Judgement(Action.REFUSE)
 _OPEN: Final = (Action.ALLOW, Action.ASK)
 """The actions that leave an open flow open; the driver was asked about it, or it opened before it had to be."""
+_MAX_KNOWN: Final = 256
+"""Targets that are kept; the guest chooses the destinations."""
 
 
 class Targets:
@@ -108,10 +110,14 @@ class Targets:
         context: of the network.
     """
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_known", "_policy")
 
     def __init__(self, context: NetworkState) -> None:
         self._context = context
+        self._known: dict[tuple[int, Endpoint, bool, bool], Target] = {}
+        """The targets of the latest destinations, as long as they follow from the configuration alone."""
+        self._policy: Evaluator | None = None
+        """The rules that they follow from: another configuration has others."""
 
     def find(self, protocol: int, remote: Endpoint, *, groups: bool = False, allowed: bool = False) -> Target | None:
         """The target of a flow.
@@ -125,6 +131,23 @@ class Targets:
         Returns:
             None if the name that it stands for must be resolved first; see `wait`.
         """
+        context = self._context
+        if context.bindings is not None:  # the names of a destination come and go
+            return self._find_now(protocol, remote, groups=groups, allowed=allowed)
+        if self._policy is not context.policy:
+            self._policy = context.policy
+            self._known.clear()
+        key = (protocol, remote, groups, allowed)
+        target = self._known.get(key)
+        if target is None:
+            target = self._find_now(protocol, remote, groups=groups, allowed=allowed)
+            if target is not None:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[key] = target
+        return target
+
+    def _find_now(self, protocol: int, remote: Endpoint, *, groups: bool, allowed: bool) -> Target | None:
         target = self._find(protocol, remote, groups=groups, allowed=allowed)
         if target is None or target.via is None or not target.opens:
             return target

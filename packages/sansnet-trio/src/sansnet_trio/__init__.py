@@ -15,6 +15,7 @@ Names that are not listed here are found in these modules, which are public too:
 - `broker`: the process that opens files and watches the host for one that is confined, one module for each part.
 - `control.impairments`, `control.policies`, `policies`: impairments and a policy that change while they are used, for
   programs with their own control socket.
+- `deferred`: modules of other packages that are loaded at their first use.
 - `dns`: a DNS server for guests; needs `sansnet-trio[dns]`.
 - `forward.in_use`, `guest.errors`, `guest.hosts_file`, `hostinfo`: facts about the host and the guest.
 - `front.ending`, `front.setup`, `front.qemu`, `front.stdio`, `groups`: the parts of `open_guest` and `open_machine`,

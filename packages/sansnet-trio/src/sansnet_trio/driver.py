@@ -63,6 +63,9 @@ _MAX_ROUNDS: Final = 64
 _SLICE: Final = 0.005
 """Seconds after which no further round begins before other tasks run."""
 
+_DEADLINES_EVERY: Final = 0.0002
+"""Seconds between two looks at the deadlines in one slice: as many calls as there are parts with deadlines."""
+
 _PAUSE_LINK_ABOVE: Final = 1024
 """Pending frames above which the link is not read."""
 _DROP_ABOVE: Final = 4 * _PAUSE_LINK_ABOVE
@@ -364,7 +367,7 @@ class Driver(Uncopyable):
                 self._work()
             finally:
                 self._working = False
-            self._events.publish(self._network.take_notices(), trio.current_time())
+            self._events.publish(self._network.take_notices(), self._now)
             self._events.deliver()
         except MemoryError:
             self._frames_dropped += 1
@@ -376,8 +379,8 @@ class Driver(Uncopyable):
         """Work in rounds, for a bounded time."""
         if self._failure is not None:
             raise self._failure
-        poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.current_time
-        began = self._now = now = clock()
+        poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.lowlevel.current_clock().current_time
+        began = look_at = self._now = now = clock()
         self._context.woken = False
         if self._events_lost:
             self._sockets.report_again()
@@ -391,10 +394,12 @@ class Driver(Uncopyable):
                 handlers[fd](flags, now)
             self._poller.settle()
             self._sockets.read_unread(now)
-            if self._next_deadline() <= now:
-                for timed in self._timed:
-                    timed.handle_deadline(now)
-                self._poller.settle()
+            if now >= look_at:
+                look_at = now + _DEADLINES_EVERY
+                if self._next_deadline() <= now:
+                    for timed in self._timed:
+                        timed.handle_deadline(now)
+                    self._poller.settle()
             self._flush(now)
             rounds += 1
             if rounds == _MAX_ROUNDS or now - began > _SLICE:
@@ -457,14 +462,16 @@ class Driver(Uncopyable):
         return self._must_read() or (len(self._context.unread) > 0 and not self._context.blocked)
 
     def _read_link(self, now: float) -> None:
-        limit = self._shortage.limit(_BATCH)
+        short = self._shortage.is_on
+        limit = self._shortage.limit(_BATCH) if short else _BATCH
         frames = self._link.read_frames(limit)
-        self._link_holds = len(frames) == limit
-        if frames:
-            self._frames_received += len(frames)
-            taken = self._shortage.taken(frames)
-            self._frames_dropped += len(frames) - len(taken)
-            frames = taken
+        count = len(frames)
+        self._link_holds = count == limit
+        if count:
+            self._frames_received += count
+            if short:
+                frames = self._shortage.taken(frames)
+                self._frames_dropped += count - len(frames)
             if self.cables is not None:
                 frames = self.cables.from_guest(frames, now)
             self._network.receive_frames(frames, now)

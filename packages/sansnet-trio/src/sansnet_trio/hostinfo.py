@@ -226,7 +226,7 @@ def read_host(
 ) -> HostInfo:
     """Read the calling thread's network namespace and /etc/resolv.conf.
 
-    Blocks for a few milliseconds.
+    Blocks for a few milliseconds; the first call in a process also imports pyroute2.
 
     Args:
         interface: the uplink for both families; None chooses one for each family.

@@ -25,12 +25,12 @@ def offloading(size: int, **offers: bool) -> LinkConfig:
 @pytest.mark.parametrize(
     ("options", "version", "expected"),
     [
-        (PLAIN, 4, Terms(1460, 536, 536, 65535, None, 0, False, 4)),
-        (PLAIN, 6, Terms(1440, 1220, 1220, 65535, None, 0, False, 4)),
-        (TcpOptions(1000, None, True, ()), 4, Terms(1460, 1000, 1000, 65535, None, 0, True, 4)),
-        (TcpOptions(9000, 3, True, ()), 4, Terms(1460, 1460, 1460, 1 << 20, 5, 3, True, 4)),
-        (TcpOptions(9000, 0, False, ()), 6, Terms(1440, 1440, 1440, 1 << 20, 5, 0, False, 4)),
-        (TcpOptions(1, 14, True, ()), 4, Terms(1460, 88, 88, 1 << 20, 5, 14, True, 4)),
+        (PLAIN, 4, Terms(1460, 536, 122 * 536, 65535, None, 0, False, 4)),
+        (PLAIN, 6, Terms(1440, 1220, 53 * 1220, 65535, None, 0, False, 4)),
+        (TcpOptions(1000, None, True, ()), 4, Terms(1460, 1000, 65 * 1000, 65535, None, 0, True, 4)),
+        (TcpOptions(9000, 3, True, ()), 4, Terms(1460, 1460, 44 * 1460, 1 << 20, 5, 3, True, 4)),
+        (TcpOptions(9000, 0, False, ()), 6, Terms(1440, 1440, 45 * 1440, 1 << 20, 5, 0, False, 4)),
+        (TcpOptions(1, 14, True, ()), 4, Terms(1460, 88, 744 * 88, 1 << 20, 5, 14, True, 4)),
     ],
 )
 def test_the_terms_follow_from_the_options(options: TcpOptions, version: int, expected: Terms) -> None:
@@ -62,11 +62,15 @@ def test_the_window_is_scaled_as_far_as_necessary(window: int, offered: int, sca
         (6, offloading(14 + 60 + 2 * 1440, tso6=True), 1440, 2 * 1440),
         (6, offloading(14 + 60 + 2 * 1440 - 1, tso6=True), 1440, 1440),
         (4, offloading(14 + 65535, tso4=True), 1310, 49 * 1310),
-        (6, offloading(14 + 65535, tso4=True), 1310, 1310),
-        (4, offloading(14 + 65535, tso6=True), 1310, 1310),
+        (6, offloading(14 + 65535, tso4=True), 1310, 49 * 1310),
+        (4, offloading(14 + 65535, tso6=True), 1310, 49 * 1310),
+        (4, LinkConfig(mtu=1500, max_frame_size=1514), 1460, 44 * 1460),
+        (4, LinkConfig(mtu=65520, max_frame_size=65535), 65480, 65480),
     ],
 )
-def test_a_frame_has_as_many_segments_as_the_link_takes(version: int, link: LinkConfig, mss: int, payload: int) -> None:
+def test_data_has_as_many_segments_as_the_link_takes_in_a_frame_and_without_offload_64_kib(
+    version: int, link: LinkConfig, mss: int, payload: int
+) -> None:
     assert terms(TcpOptions(mss, 0, True, ()), version, link).frame_payload == payload
 
 

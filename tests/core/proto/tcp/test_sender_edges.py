@@ -134,7 +134,7 @@ def test_the_timer_has_limits() -> None:
     assert sender.retransmit_at == 300.0 + MAX_RTO
 
 
-def test_each_expiry_doubles_the_timer_and_news_restore_it() -> None:
+def test_each_expiry_doubles_the_timer_and_a_measured_round_trip_restores_it() -> None:
     sender = opened()
     first = sender.rto
     send(sender, 3 * MSS, 2.0)
@@ -143,10 +143,14 @@ def test_each_expiry_doubles_the_timer_and_news_restore_it() -> None:
         assert sender.retries == count
         assert sender.rto == pytest.approx(first * 2**count)
         assert sender.retransmit_at == now + sender.rto
-    take(sender, MSS, 6.0)
+    take(sender, MSS, 6.0)  # repeated data is not timed
     assert sender.retries == 0
-    assert sender.rto == first  # repeated data is not timed
-    assert sender.retransmit_at == 6.0 + first
+    assert sender.rto == pytest.approx(first * 8)
+    assert sender.retransmit_at == 6.0 + sender.rto
+    take(sender, 3 * MSS, 6.0)
+    send(sender, MSS, 7.0)
+    take(sender, 4 * MSS, 7.0)
+    assert sender.rto == first
 
 
 def test_only_the_first_of_several_segments_is_timed() -> None:
@@ -267,7 +271,7 @@ def test_a_window_that_shrinks_sends_nothing() -> None:
         (5000, 0, 100_000, 5000),
         (5001, 0, 100_000, 5000),  # whole frames
         (1000, 0, 100_000, 1000),
-        (999, 0, 100_000, 999),
+        (999, 0, 100_000, 900),  # whole segments
         (100, 0, 100_000, 100),
         (99, 0, 100_000, MSS),  # for a probe
         (0, 0, 100_000, MSS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from sansnet_cli.attach.namespace import find_namespace, name_servers_of, needs_resident
+from sansnet_cli.attach.namespace import find_namespace, load_preparation, name_servers_of, needs_resident
 from sansnet_cli.attach.parser import parse
 from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.process import background
@@ -31,6 +31,7 @@ def attach(arguments: Sequence[str]) -> int:
     """
     options = parse(arguments)
     choose(options.sandbox)
+    load_preparation()
     work = functools.partial(_attach, options)
     return background.start(work, background=options.background, pid_file=options.pid_file)
 

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import stat
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from sansnet_cli.options.records import AttachOptions
 from sansnet_trio.hostinfo import RESOLV_CONF, parse_resolv_conf
+from sansnet_trio.linux import netlink_messages
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.target import ExistingNamespace
 
-__all__ = ["find_namespace", "name_servers_of", "needs_resident"]
+__all__ = ["find_namespace", "load_preparation", "name_servers_of", "needs_resident"]
 
 _BYTES: Final = {4: 4, 6: 16}
 """Size of the addresses of a family."""
 
 _MAX_FILE: Final = 1 << 16
 """Bytes of a resolv.conf that are read, at most."""
+
+
+def load_preparation() -> None:
+    """Load the modules that prepare a namespace, before the forks: a child copies each page that it writes to."""
+    netlink_messages.load()
+    for name in ("sansnet_trio.guest.attached", "sansnet_trio.guest.target"):
+        import_module(name)
 
 
 def find_namespace(options: AttachOptions) -> ExistingNamespace:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
-from sansnet_cli.attach.namespace import find_namespace, needs_resident
+from sansnet_cli.attach.namespace import find_namespace, load_preparation, needs_resident
 from sansnet_cli.compat.banner import describe
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Request
@@ -28,7 +28,6 @@ from sansnet_cli.process.loop import load_trio
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core import NetworkConfig, SansnetError
 from sansnet_core.records import replace
-from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.links.passed_socket import adopt
@@ -98,6 +97,8 @@ def _start(request: Request, log: Log, passed: socket.socket | None) -> int:
 
         if process.foreground:
             return work(_ReadySteps(identity, log, pid_file))
+        if isinstance(options, AttachOptions):
+            load_preparation()
         return run_in_background(
             lambda release_caller: work(_ReadySteps(identity, log, None, release_caller)), pid_file
         )
@@ -211,6 +212,8 @@ def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps
 
 def _run(options: RunOptions, capture: BinaryIO | None) -> int:
     """Run a command in a namespace of its own, until the command ends."""
+    from sansnet_trio.guest.command import CommandGuest
+
     with CommandGuest.fork(options.command, partial(_prepare, options), host_processes=options.host_processes) as guest:
         from sansnet_cli.run.start import start as start_command
 

@@ -125,6 +125,16 @@ _OPTIONS: Final[dict[str, tuple[str, Callable[[str], Any], str, str]]] = {
 """Field of `Impairment` -> its option, the converter of the value, its name in the help, and the help."""
 
 
+_REFINES: Final = {
+    "distribution": "jitter",
+    "jitter_reorders": "jitter",
+    "queue": "rate",
+    "burst": "loss",
+    "hold": "reorder",
+}
+"""Field -> the field without which it does nothing."""
+
+
 def _each(convert: Callable[[str], Any]) -> Callable[[str], dict[str, Any]]:
     """A converter of VALUE, up=VALUE or up=VALUE,down=VALUE to values by direction."""
 
@@ -192,10 +202,24 @@ def impairment_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """The fields of `NetworkOptions` about impairments, of those that were given.
 
     Raises:
-        CommandLineError: options contradict each other.
+        CommandLineError: options contradict each other, or do nothing.
     """
-    made = {f"impair_{direction}": _made(fields) for direction, fields in changed(parsed).items()}
+    found = changed(parsed)
+    if parsed.conf_path is None:  # otherwise, what they need may come from `sansnet ctl impair`
+        _check_effect(found, parsed.impair_seed)
+    made = {f"impair_{direction}": _made(fields) for direction, fields in found.items()}
     return {**made, "impair_seed": parsed.impair_seed}
+
+
+def _check_effect(found: dict[str, dict[str, Any]], seed: int | None) -> None:
+    """Refuse options that do nothing without another one."""
+    if seed is not None and not found:
+        raise CommandLineError("--seed does nothing alone; give what is random as well, such as --loss 1%")
+    for direction, fields in found.items():
+        for name, needed in _REFINES.items():
+            if name in fields and needed not in fields:
+                option, other = _OPTIONS[name][0], _OPTIONS[needed][0]
+                raise CommandLineError(f"{option} does nothing without {other} for {direction}; give {other} as well")
 
 
 def _made(fields: dict[str, Any]) -> Impairment:

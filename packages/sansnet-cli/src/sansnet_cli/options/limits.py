@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options.values import BadValue, typed
 from sansnet_core.config import MIN_MEMORY
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["ALLOW_UNSEALED", "KEEP_UDP_PORTS", "add_limit_options", "add_seal_option", "limit_options", "size"]
 

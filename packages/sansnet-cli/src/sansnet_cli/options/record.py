@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sansnet_cli.options import values
 from sansnet_cli.options.records import CommandLineError
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["MIN_SIZE", "add_record_options", "check_record", "record_options", "size"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sansnet_cli.options.records import DEFAULT_SANDBOX
 from sansnet_cli.options.values import BadValue, typed
 from sansnet_trio.sandbox.mode import Mode
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["add_sandbox_options", "mode", "sandbox_options"]
 

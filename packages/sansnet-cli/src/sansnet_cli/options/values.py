@@ -5,7 +5,6 @@ Each function raises `BadValue`, whose message begins with the text.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Callable
@@ -288,6 +287,8 @@ def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
         try:
             return convert(text)
         except BadValue as bad:
+            import argparse
+
             raise argparse.ArgumentTypeError(str(bad)) from None
 
     return converted

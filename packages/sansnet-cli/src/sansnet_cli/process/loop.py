@@ -2,8 +2,7 @@
 
 Theory of operation. `import trio` loads all of trio, and with it TLS, DTLS and IDNA: 3 MB of libraries, and a tenth of
 the time until a guest is served. So trio gets placeholders, each of which imports its module at its first use, which
-never comes in a command. They are taken out of `sys.modules` again: a later import is an ordinary one. Python's own
-`importlib.util.LazyLoader` does not do, since the second import of a lazy module loads it.
+never comes in a command (`sansnet_trio.deferred`).
 
 trio also asks `ctypes.util.find_library` for the library of threads, to name them. That starts `/sbin/ldconfig -p` and
 reads its answer, or even a compiler where there is no such program. While trio is loaded, the answer is the name that
@@ -22,6 +21,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Final
 
+from sansnet_trio.deferred import deferred
+
 __all__ = ["UNUSED", "load_trio"]
 
 UNUSED: Final = ("hmac", "idna", "ssl")
@@ -33,33 +34,8 @@ _FINDER: Final = "ctypes.util"
 def load_trio() -> None:
     """Import trio. No other thread may import a module of `UNUSED` or `ctypes.util` meanwhile."""
     if "trio" not in sys.modules:
-        with _deferred(), _libraries_by_name():
+        with deferred(*UNUSED), _libraries_by_name():
             import_module("trio")
-
-
-@contextmanager
-def _deferred() -> Iterator[None]:
-    """Modules of `UNUSED` that are imported in the block are loaded at their first use."""
-    placeholders = [_Placeholder(name) for name in UNUSED if name not in sys.modules]
-    sys.modules.update((placeholder.__name__, placeholder) for placeholder in placeholders)
-    try:
-        yield
-    finally:
-        for placeholder in placeholders:
-            placeholder.leave()
-
-
-class _Placeholder(ModuleType):
-    """Stands for a module whose attributes are not needed yet."""
-
-    def __getattr__(self, name: str) -> object:
-        self.leave()
-        return getattr(import_module(self.__name__), name)
-
-    def leave(self) -> None:
-        """Leave the place to the module itself."""
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
 
 
 @contextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from sansnet_cli import __version__
@@ -23,8 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["replay"]
 
 _PIECE: Final = 1 << 20
+_LONGEST: Final = 60.0
+"""Seconds of processor time that one input may take. Those of a network take milliseconds; a file of a stranger may
+have a state in which one takes hours."""
 _LINES: Final = 1000
 """Lines that are printed together."""
+
+
+class _TooLong(BaseException):
+    """An input takes too long. Not an `Exception`, which a replay takes for one of the network."""
 
 
 def replay(arguments: Sequence[str]) -> int:
@@ -45,8 +54,9 @@ def replay(arguments: Sequence[str]) -> int:
         pieces = _pieces(stack.enter_context(_opened(options.file)), options.file)
         written = None if options.pcapng is None else stack.enter_context(_created(options.pcapng))
         try:
-            made = Replay(pieces, stop_at_difference=False)
-        except RecordingError as error:
+            with _limited():
+                made = Replay(pieces, stop_at_difference=False)
+        except (RecordingError, _TooLong) as error:
             say(f"sansnet: {options.file}: {error}")
             return 1
         if options.python and not made.can_replay:
@@ -80,23 +90,25 @@ class _Command:
 
             self._capture = Capture(self._replay)
             self._write(self._capture.header)
-        damage: RecordingError | None = None
+        damage: RecordingError | _TooLong | None = None
         try:
-            for step in self._replay.steps(self._options.until, self._options.at):
-                self._last = step
-                self._show(step)
-                if step.difference is not None:
-                    self._differences += 1
-                    self._complain(f"{step.difference}{self._version_note()}")
-                    if not self._options.keep_going:
-                        break
-        except RecordingError as error:
+            with _limited():
+                for step in self._replay.steps(self._options.until, self._options.at):
+                    _begin_limit()
+                    self._last = step
+                    self._show(step)
+                    if step.difference is not None:
+                        self._differences += 1
+                        self._complain(f"{step.difference}{self._version_note()}")
+                        if not self._options.keep_going:
+                            break
+        except (RecordingError, _TooLong) as error:
             damage = error
         if damage is not None:
             self._complain(f"{damage}; what follows is about the part before it")
         self._flush()
         self._conclude()
-        if self._options.python:
+        if self._options.python and not isinstance(damage, _TooLong):  # that network is in the middle of an input
             from sansnet_cli.replay.prompt import interact
 
             interact(self._replay, self._last)
@@ -158,6 +170,30 @@ class _Command:
             say(line)
         else:
             put(line + "\n")
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Limit the processor time until the end, or until `_begin_limit` is called.
+
+    Raises:
+        _TooLong: it is over.
+    """
+    before = signal.signal(signal.SIGVTALRM, _stop)
+    _begin_limit()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _begin_limit() -> None:
+    signal.setitimer(signal.ITIMER_VIRTUAL, _LONGEST)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _TooLong(f"the state in the recording is damaged: an input takes more than {_LONGEST:g} s of processor time")
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Ipv4:
                 return
             if ip.protocol != IGMP:
                 raise Malformed(Reason.IP_SOURCE)
-        elif not self._address_map.is_node(source):
+        elif not self._address_map.is_node(source) or self._guest.is_spoofed(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
             self._guest.learn(source)

@@ -112,7 +112,7 @@ class Ipv6:
         if source == _UNSPECIFIED:
             if ip.protocol != ICMPV6:  # NDP and MLD are sent before there is an address
                 raise Malformed(Reason.IP_SOURCE)
-        elif not self._address_map.is_node(source):
+        elif not self._address_map.is_node(source) or self._guest.is_spoofed(source):
             raise Malformed(Reason.IP_SOURCE)
         else:
             self._guest.learn(source)

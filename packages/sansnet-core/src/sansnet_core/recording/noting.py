@@ -20,6 +20,8 @@ __all__ = ["RING", "NotingNetwork"]
 
 RING: Final = 4 << 20
 """Bytes of the last inputs that are kept in memory."""
+_LEAST_PER_FLOW: Final = 300
+"""Bytes of a saved state for each TCP connection, at least; most take 700."""
 
 _NOT_STATE: Final = frozenset(
     (
@@ -228,6 +230,8 @@ class NotingNetwork(Network):
         self._choose_note()
 
     def _checkpoint(self, limit: int) -> tuple[Any, int] | None:
+        if len(self._tcp) * _LEAST_PER_FLOW > limit:
+            return None  # it would be too large: do not spend milliseconds to find that out
         try:
             state = self._save(limit)
         except Exception:  # too large; or a state that cannot be saved, which must not end the network

@@ -181,11 +181,13 @@ def parse_options(buf: Buffer, start: int, end: int) -> TcpOptions:
                 mss = (buf[start + 2] << 8 | buf[start + 3]) or None
         elif kind == _WINDOW_SCALE:
             if size == 3:
-                window_scale = min(buf[start + 2], MAX_WINDOW_SCALE)
+                window_scale = buf[start + 2]
+                if window_scale > MAX_WINDOW_SCALE:
+                    window_scale = MAX_WINDOW_SCALE
         elif kind == _SACK_PERMITTED and size == 2:
             sack_permitted = True
         start = following
-    return TcpOptions(mss, window_scale, sack_permitted, sack)
+    return tuple.__new__(TcpOptions, (mss, window_scale, sack_permitted, sack))
 
 
 def emit(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from functools import partial
 from select import EPOLLIN
 from socket import SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM
 from socket import socket as Socket
-from typing import Final
+from typing import Final, TypeAlias
 
 from sansnet_core import Endpoint, SocketId
 from sansnet_core.addresses import LOOPBACK, is_loopback, is_unspecified
@@ -49,6 +50,10 @@ _OTHER_FAMILY: Final = {4: 16, 16: 4}
 """Bytes of an address -> bytes of an address of the other family."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 """Prefix of the IPv4 addresses that a socket for both families reports (RFC 4291, 2.5.5.2)."""
+
+
+_Poll: TypeAlias = Callable[[int], list[tuple[int, int]]]
+"""`select.poll.poll`, with milliseconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -188,7 +193,10 @@ class ListenerService:
         if listener.at.protocol == TCP:
             prepare_accepted(listener.socket)  # what it accepts inherits the options
             fd = listener.socket.fileno()
-            self._context.poller.add(fd, EPOLLIN, partial(self._accept, listener))
+            waiting = select.poll()
+            waiting.register(fd, select.POLLIN)
+            accept = partial(self._accept, listener, waiting.poll)
+            self._context.poller.add(fd, EPOLLIN, accept)
             self._removals[listener] = partial(self._context.poller.remove, fd)
         elif listener.at.inbound:
             self._begin_datagrams(listener)
@@ -240,7 +248,7 @@ class ListenerService:
 
     # connections
 
-    def _accept(self, listener: Listener, flags: int, now: float) -> None:
+    def _accept(self, listener: Listener, more: _Poll, flags: int, now: float) -> None:
         if self._context.blocked:
             self._context.poller.change(listener.socket.fileno(), 0)
             self._context.parked.append(partial(self._resume, listener))
@@ -261,7 +269,13 @@ class ListenerService:
                 self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
-            self._connect_accepted(listener, accepted, _unmap(decode(address)), now)
+            try:
+                self._connect_accepted(listener, accepted, _unmap(decode(address)), now)
+            except MemoryError:
+                reset(accepted)
+                raise
+            if not more(0):  # it costs less than the exception of an accept that finds nothing
+                return
 
     def _connect_accepted(self, listener: Listener, accepted: Socket, remote: Endpoint, now: float) -> None:
         if self._path.takes(listener.forward, remote.address):
@@ -350,7 +364,7 @@ class ListenerService:
         made, address = self._path.open(listener, size, local)
         try:
             made.connect(address)
-        except OSError:
+        except BaseException:
             made.close()
             raise
         return made

@@ -137,7 +137,7 @@ class Relay:
             made.setsockopt(IPPROTO_UDP, UDP_GRO, 1)
             flow = _Flow(self, key, entry, made)
             self.context.poller.add(made.fileno(), EPOLLIN, flow.ready)
-        except OSError:
+        except BaseException:
             made.close()
             raise
         return flow

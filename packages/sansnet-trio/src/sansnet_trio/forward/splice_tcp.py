@@ -232,17 +232,19 @@ class Splices:
             self.poller.add(other.fd, EPOLLOUT, other.ready)
             try:
                 self.poller.add(one.fd, 0, one.ready)
-            except OSError:
+            except BaseException:
                 self.poller.remove(other.fd)
                 raise
+            self._ends |= {one, other}
         except OSError as error:
             connecting.close()
             if error.errno == errno.ECONNREFUSED and fallback is not None:
                 self._join_fallback(accepted, fallback)
             else:
                 reset(accepted)
-            return
-        self._ends |= {one, other}
+        except MemoryError:
+            connecting.close()
+            raise
 
     def connect_fallback(self, end: _End, fallback: Fallback) -> None:
         """Replace an end whose connection was refused by its fallback."""

@@ -39,7 +39,7 @@ from sansnet_trio.guest.user_namespace import (
     too_many_namespaces,
     unshare_user,
 )
-from sansnet_trio.linux import proc, syscalls
+from sansnet_trio.linux import netlink_messages, proc, syscalls
 from sansnet_trio.words import word
 
 __all__ = ["Start", "Started", "become"]
@@ -172,6 +172,7 @@ def _make_guest(
     channel.send("made", [own, process])
     os.close(own)
     os.close(process)
+    netlink_messages.load()  # while the parent maps the user
     channel.receive()
     plan, prepared = prepare()
     warnings: list[str] = []

@@ -72,7 +72,7 @@ def open_datagrams(context: SocketContext, order: OpenDatagram) -> socket:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             sock.bind(encode(address, 0, context.scope))
-    except OSError:
+    except BaseException:
         sock.close()
         raise
     return sock

@@ -49,7 +49,7 @@ class EchoSocket(PacketSocket):
             if order.local is not None:
                 sock.bind(encode(order.local, 0, context.scope))
             super().__init__(context, sock)
-        except OSError:
+        except BaseException:
             sock.close()
             raise
 

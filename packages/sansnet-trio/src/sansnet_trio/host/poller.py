@@ -43,8 +43,12 @@ class Poller:
 
     def add(self, fd: int, interest: int, handler: Handler) -> None:
         """Report the events `interest` (EPOLLIN, EPOLLOUT) and errors of `fd` to `handler` from now on."""
-        self._epoll.register(fd, interest)
-        self.handlers[fd] = handler
+        self.handlers[fd] = handler  # first, because an event of a member without a handler would end the driver
+        try:
+            self._epoll.register(fd, interest)
+        except OSError:
+            del self.handlers[fd]
+            raise
 
     def change(self, fd: int, interest: int) -> None:
         """Report the events `interest` of `fd` instead of the previous ones."""

@@ -68,7 +68,7 @@ class StreamOrders(Protocol):
 
     def shutdown(self, now: float) -> None: ...
 
-    def resume(self) -> None: ...
+    def resume(self, now: float) -> None: ...
 
     def keep_alive(self, order: KeepAlive) -> None: ...
 
@@ -132,24 +132,65 @@ class HostSockets:
         return len(self._streams) - len(self._ends) + len(self._datagrams) + len(self._echoes)
 
     def apply(self, orders: Iterable[Order], now: float) -> None:
-        """Carry out orders. Failures of the host are reported to the network, and no exception is raised."""
-        execute = self._execute
+        """Carry out orders. Failures of the host are reported to the network, and no exception is raised.
+
+        Raises:
+            MemoryError: there is too little memory. The flows of some orders have failed; the others are carried out.
+        """
+        execute, failed = self._execute, False
         for order in orders:
-            execute[type(order)](order, now)
+            try:
+                execute[type(order)](order, now)
+            except MemoryError:
+                failed = True
+                self._lose(order, now)
         unsent = self._unsent
         if unsent:
             for socket in unsent:
-                socket.flush(now)
+                try:
+                    socket.flush(now)
+                except MemoryError:
+                    failed = True
             unsent.clear()
         if self._ending:
-            self._end_outgoing(now)
+            for stream in self._ending:
+                try:
+                    stream.shutdown(now)
+                except MemoryError:
+                    failed = True
+            self._ending.clear()
+        if failed:
+            raise MemoryError
+
+    def _lose(self, order: Order, now: float) -> None:
+        """End the flow of an order that there was no memory for. Datagrams and echo requests are lost."""
+        network = self._context.network
+        if isinstance(order, (OpenDatagram, OpenEcho)):
+            unopened: dict[SocketId, Any] = self._unopened if isinstance(order, OpenDatagram) else self._unopened_echoes
+            unopened[order.socket] = order  # opened with its first packet
+        elif isinstance(order, DecideFlow):
+            network.flow_decided(order.socket, Refuse(), now)
+        elif (stream := self._streams.get(order.socket)) is not None:
+            stream.abort(errno.ENOMEM)  # its data would have a gap
+            self.forget(order.socket)
+            network.stream_failed(order.socket, errno.ENOMEM, None, now)
+        elif isinstance(order, (OpenStream, ServeStream)):
+            network.stream_failed(order.socket, errno.ENOMEM, None, now)
 
     def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
-        """Serve a connection that a listener accepted and that the network has named."""
-        stream = Stream(self._context, socket, accepted.family, self)
-        stream.adopt(accepted, now)
-        if not stream.closed:
-            self._streams[socket] = stream
+        """Serve a connection that a listener accepted and that the network has named.
+
+        Raises:
+            MemoryError: the failure was reported to the network, and the socket is still to be closed.
+        """
+        try:
+            stream = Stream(self._context, socket, self)
+            stream.adopt(accepted, now)
+            if not stream.closed:
+                self._streams[socket] = stream
+        except MemoryError:
+            self._context.network.stream_failed(socket, errno.ENOMEM, None, now)
+            raise
 
     def serve_program(
         self,
@@ -193,8 +234,16 @@ class HostSockets:
         context.allowance = READ_AT_ONCE
         if context.unread and not context.blocked:
             unread, context.unread = context.unread, []
-            for stream in unread:
-                stream.read(now)
+            count = 0
+            try:
+                for stream in unread:
+                    if context.allowance <= 0:
+                        break
+                    count += 1
+                    stream.read(now)
+            finally:
+                # The rest comes before those that were read, also after an error
+                context.unread[:0] = unread[count:]
             context.allowance = READ_AT_ONCE
 
     def report_again(self) -> None:
@@ -268,10 +317,15 @@ class HostSockets:
         except OSError as error:
             self._context.network.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
-        stream = Stream(self._context, order.socket, family, self)
-        stream.connect(made, order, now)
-        if not stream.closed:
-            self._streams[order.socket] = self._connecting[order.socket] = stream
+        try:
+            stream = Stream(self._context, order.socket, self)
+            stream.connect(made, family, order, now)
+            if not stream.closed:
+                self._streams[order.socket] = self._connecting[order.socket] = stream
+        except MemoryError:
+            self.forget(order.socket)
+            made.close()
+            raise
 
     def note_connected(self, socket: SocketId) -> None:
         """See `StreamOwner`."""
@@ -298,14 +352,9 @@ class HostSockets:
         else:
             self._ending.append(stream)  # not now: to close the stream, which may follow, ends it too
 
-    def _end_outgoing(self, now: float) -> None:
-        for stream in self._ending:
-            stream.shutdown(now)
-        self._ending.clear()
-
     def _resume_stream(self, order: ResumeStream, now: float) -> None:
         if (stream := self._streams.get(order.socket)) is not None:
-            stream.resume()
+            stream.resume(now)
 
     def _keep_alive(self, order: KeepAlive, now: float) -> None:
         if order.socket in self._streams:
@@ -357,7 +406,7 @@ class HostSockets:
         made = open_datagrams(self._context, order)
         try:
             return DatagramSocket(self._context, order.socket, made)
-        except OSError:
+        except BaseException:
             made.close()
             raise
 

@@ -114,8 +114,7 @@ def prepare_accepted(sock: socket) -> None:
 def prepare_stream(sock: socket, family: int) -> None:
     """Set the options of a TCP socket before it connects."""
     prepare_accepted(sock)
-    # It tells which ICMP error ended the attempt; see `forget_icmp_errors`
-    _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
+    _report_icmp_errors(sock, family, 1)  # it tells which one ended the attempt
     _only_own_family(sock, family)
 
 
@@ -126,7 +125,7 @@ def reset_when_closed(sock: socket) -> None:
 
 def forget_icmp_errors(sock: socket, family: int) -> None:
     """Clear IP_RECVERR of a connected TCP socket, since with it any ICMP error would end the connection."""
-    _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 0)
+    _report_icmp_errors(sock, family, 0)
 
 
 def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
@@ -177,7 +176,7 @@ def prepare_listener(sock: socket, family: int) -> None:
 
 def prepare_echo(sock: socket, family: int) -> None:
     """Set the options of every ping socket: the error queue, and TTL and TOS of received packets."""
-    _set(sock, family, (IPPROTO_IP, IP_RECVERR), (IPPROTO_IPV6, IPV6_RECVERR), 1)
+    _report_icmp_errors(sock, family, 1)
     _set(sock, family, (IPPROTO_IP, IP_RECVTTL), (IPPROTO_IPV6, IPV6_RECVHOPLIMIT), 1)
     _set(sock, family, (IPPROTO_IP, IP_RECVTOS), (IPPROTO_IPV6, IPV6_RECVTCLASS), 1)
     _only_own_family(sock, family)
@@ -251,6 +250,13 @@ def source_message(address: bytes) -> tuple[int, int, bytes]:
     if len(address) == 4:
         return IPPROTO_IP, IP_PKTINFO, _INFO4.pack(0, address)
     return IPPROTO_IPV6, IPV6_PKTINFO, _INFO6.pack(address, 0)
+
+
+def _report_icmp_errors(sock: socket, family: int, value: int) -> None:
+    if family == AF_INET:
+        sock.setsockopt(IPPROTO_IP, IP_RECVERR, value)
+    else:
+        sock.setsockopt(IPPROTO_IPV6, IPV6_RECVERR, value)
 
 
 def _only_own_family(sock: socket, family: int) -> None:

@@ -8,8 +8,8 @@ happens to it, and nothing that must wait is reported again. Its phases:
   error caused it.
 - *Open*: it reads once per event, at most as much as the core's `receive_budget`, and keeps the core's data that the
   socket did not take until EPOLLOUT. Data that the socket may still hold (`_unread`) are read when the core orders to
-  resume, or in the next round (`SocketContext.unread`): if a read was full, if the guest's link is blocked, or if the
-  other streams have read enough in this round.
+  resume, or in the next round (`SocketContext.unread`): if other streams wait for that already, if a read was full, if
+  the guest's link is blocked, or if the other streams have read enough in this round.
 - *Ended*: the end was read. Only errors are handled, and sending goes on.
 - *Closing*: the core has closed it, but data wait; they are sent until a time limit.
 - *Closed*: after `stream_failed` was reported, or an order to close. Orders have no effect.
@@ -81,7 +81,6 @@ class Stream:
     Args:
         context: the state that the sockets share.
         identity: the core's name for the socket.
-        family: AF_INET or AF_INET6.
         owner: see above.
     """
 
@@ -100,11 +99,10 @@ class Stream:
         "_unread",
     )
 
-    def __init__(self, context: SocketContext, identity: SocketId, family: int, owner: StreamOwner) -> None:
+    def __init__(self, context: SocketContext, identity: SocketId, owner: StreamOwner) -> None:
         self._context = context
         self._owner = owner
         self._id: SocketId = identity
-        self._family = family
         self._phase = _CONNECTING
         self._chunks: list[Buffer] | None = None  # a list only while data wait: even an empty one takes memory
         self._full = True  # the socket takes no data until EPOLLOUT
@@ -117,9 +115,10 @@ class Stream:
         """The socket is closed."""
         return self._phase == _CLOSED
 
-    def connect(self, made: socket, order: OpenStream, now: float) -> None:
-        """Connect a new socket. Success and failure are both reported."""
+    def connect(self, made: socket, family: int, order: OpenStream, now: float) -> None:
+        """Connect a new socket of this family. Success and failure are both reported."""
         self._socket = made
+        self._family = family
         self._fd = made.fileno()
         try:
             code = self._connect(order)
@@ -185,10 +184,16 @@ class Stream:
         else:
             self.flush(now)
 
-    def resume(self) -> None:
-        """Read in the next round what the socket holds, because the core's budget is not 0 any more."""
-        if self._unread and self._phase == _OPEN:
-            self._queue()
+    def resume(self, now: float) -> None:
+        """Read what the socket holds, because the core's budget is not 0 any more.
+
+        If no other stream waits for that, it is read now, so that acknowledgments to the guest ride on the data.
+        """
+        if self._unread and self._phase == _OPEN and not self._queued:
+            if self._context.unread:
+                self._queue()
+            else:
+                self._read(now)
 
     def keep_alive(self, order: KeepAlive) -> None:
         """Make the kernel probe the peer."""
@@ -207,8 +212,12 @@ class Stream:
             MemoryError: not even that is possible; the stream goes on.
         """
         self._context.network.stream_failed(self._id, errno.ENOMEM, None, now)
-        self.abort()
-        self._owner.forget(self._id)
+        self._finish_with_reset()
+
+    def _lose(self, now: float) -> None:
+        """Fail with ENOMEM, since memory was short in a step after which a part of the data may be missing."""
+        self._finish_with_reset()
+        self._context.network.stream_failed(self._id, errno.ENOMEM, None, now)
 
     @property
     def held(self) -> int:
@@ -338,7 +347,11 @@ class Stream:
         count = len(data)
         if count:
             context.allowance -= count
-            network.stream_received(self._id, data, now)
+            try:
+                network.stream_received(self._id, data, now)
+            except MemoryError:
+                self._lose(now)
+                raise
             if count == size or self._unread == _UNKNOWN:
                 self._queue()
                 return
@@ -356,6 +369,9 @@ class Stream:
             self._drain(now)
             self._fail(error.errno or errno.EIO, now)
             return
+        except MemoryError:
+            self._lose(now)
+            raise
         if sent:
             self._context.network.stream_sent(self._id, sent, now)
         if self._shutting and self._chunks is None:
@@ -367,6 +383,9 @@ class Stream:
             self._write()
         except OSError:
             self._chunks = None
+        except MemoryError:
+            self._finish_with_reset()
+            raise
         if self._chunks is None:
             self._finish()
 
@@ -403,8 +422,10 @@ class Stream:
         return total
 
     def _finish_sending(self) -> None:
-        with suppress(OSError):  # ENOTCONN: reset by the remote, which an event will report
+        try:
             self._socket.shutdown(SHUT_WR)
+        except OSError:
+            return  # ENOTCONN: reset by the remote, which an event will report
 
     # failing
 
@@ -426,4 +447,8 @@ class Stream:
 
     def _finish(self) -> None:
         self.abandon()
+        self._owner.forget(self._id)
+
+    def _finish_with_reset(self) -> None:
+        self.abort()
         self._owner.forget(self._id)

@@ -67,6 +67,10 @@ _INT: Final = Struct("=i")
 _READ_BYTES: Final = 1 << 20
 """Most bytes of one batch, and so most bytes that the host's sockets get before they are polled again."""
 
+_POLLED: Final = 4
+"""Frames of a batch after which a poll tells whether more wait: it costs 0.3 us, the exception of a read that finds
+nothing 2 us. Most batches have a few frames; a longer one is read until there are no more."""
+
 _GONE: Final = frozenset({errno.EBADFD, errno.EBADF, errno.EFAULT, errno.ENODEV, errno.ENXIO})
 """Errors of a tap whose interface is gone; EFAULT while the interface is being deleted (tun_ring_recv)."""
 
@@ -170,8 +174,9 @@ class Tap(Uncopyable):
         self._fd = fd
         self._left_behind = left_behind
         self._size = MAX_FRAME_SIZE + (VNET_HEADER_SIZE if config.vnet_header else 0)
-        self._readable = select.poll()
-        self._readable.register(fd, select.POLLIN)
+        readable = select.poll()
+        readable.register(fd, select.POLLIN)
+        self._more = readable.poll
 
     def fileno(self) -> int:
         """See `Link`."""
@@ -179,18 +184,16 @@ class Tap(Uncopyable):
 
     def read_frames(self, limit: int) -> list[bytes]:
         """See `Link`."""
-        fd, size, read = self._fd, self._size, os.read
+        fd, size, read, more = self._fd, self._size, os.read, self._more
         frames: list[bytes] = []
         room = _READ_BYTES
         try:
-            frame = read(fd, size)
-            frames.append(frame)
-            # A poll for more costs 0.3 us; the exception of a read that finds nothing costs 2 us
-            if self._readable.poll(0):
-                while len(frames) < limit and room > 0:
-                    frame = read(fd, size)
-                    frames.append(frame)
-                    room -= len(frame)
+            while len(frames) < limit and room > 0:
+                frame = read(fd, size)
+                frames.append(frame)
+                if len(frames) <= _POLLED and not more(0):
+                    break
+                room -= len(frame)
         except BlockingIOError:
             pass
         except OSError as error:

@@ -1,7 +1,6 @@
-"""Addresses and routes of a network namespace, by netlink (rtnetlink(7)).
+"""Addresses and routes of a network namespace, by netlink (rtnetlink(7)): pyroute2's messages over a socket of our own.
 
-A container engine waits for sansnet on every start, so this has only the messages, and of each only the attributes,
-that sansnet uses. The kernel answers each request at once, so the calls block. All numbers are in host byte order.
+The kernel answers each request at once, so the calls block.
 """
 
 from __future__ import annotations
@@ -10,7 +9,11 @@ import os
 import socket
 from collections.abc import Iterator
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from sansnet_core import addresses
+from sansnet_trio.linux import netlink_messages
+from sansnet_trio.linux.netlink_messages import Message
 
 __all__ = ["AddressMessage", "Netlink", "Path", "RouteMessage", "subscribe"]
 
@@ -23,7 +26,6 @@ _NLM_F_EXCL: Final = 0x200
 _NLM_F_DUMP: Final = 0x300
 _NLM_F_CREATE: Final = 0x400
 _CREATE: Final = _NLM_F_CREATE | _NLM_F_EXCL
-_NLA_TYPE_MASK: Final = 0x3FFF
 _HEADER: Final = Struct("=IHHII")  # length, type, flags, sequence, port
 _ERRNO: Final = Struct("=i")
 
@@ -34,34 +36,16 @@ _RTM_GETADDR: Final = 22
 _RTM_NEWROUTE: Final = 24
 _RTM_DELROUTE: Final = 25
 _RTM_GETROUTE: Final = 26
-_RTA_DST: Final = 1
-_RTA_OIF: Final = 4
-_RTA_GATEWAY: Final = 5
-_RTA_PRIORITY: Final = 6
-_RTA_PREFSRC: Final = 7
-_RTA_MULTIPATH: Final = 9
-_RTA_TABLE: Final = 15
 _RT_TABLE_MAIN: Final = 254
 _RTPROT_BOOT: Final = 3
 _RT_SCOPE_UNIVERSE: Final = 0
 _RT_SCOPE_LINK: Final = 253
 _RTN_UNICAST: Final = 1
 _RTNH_F_ONLINK: Final = 4
-_ATTRIBUTE: Final = Struct("=HH")  # length, type
-_ROUTE: Final = Struct("=BBBBBBBBI")  # rtmsg: family, lengths, TOS, table, protocol, scope, type, flags
-_PATH: Final = Struct("=HBBi")  # rtnexthop: length, flags, hops, interface
 
 # linux/if_addr.h
-_IFA_ADDRESS: Final = 1
-_IFA_LOCAL: Final = 2
-_IFA_CACHEINFO: Final = 6
-_IFA_FLAGS: Final = 8
 _IFA_F_NODAD: Final = 0x02
-_ADDRESS: Final = Struct("=BBBBI")  # ifaddrmsg: family, prefix length, flags, scope, interface
-_TIMES: Final = Struct("=IIII")  # ifa_cacheinfo: preferred, valid, created, updated
 _FOREVER: Final = 0xFFFFFFFF
-
-_NUMBER: Final = Struct("=I")
 
 # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
 _CHANGES: Final = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
@@ -142,6 +126,7 @@ class Netlink:
     """
 
     def __init__(self) -> None:
+        self._types = netlink_messages.load()
         self._sequence = 0
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
 
@@ -153,12 +138,12 @@ class Netlink:
 
     def addresses(self, family: int) -> list[AddressMessage]:
         """All addresses of a family, AF_INET or AF_INET6."""
-        self._send(_RTM_GETADDR, _NLM_F_DUMP, _ADDRESS.pack(family, 0, 0, 0, 0))
-        return [_address(data) for kind, data in self._answers() if kind == _RTM_NEWADDR]
+        self._send(self._types.address(), _RTM_GETADDR, _NLM_F_DUMP, {"family": family})
+        return [_address(message) for message in self._decoded(self._types.address, _RTM_NEWADDR)]
 
     def routes(self, family: int) -> list[RouteMessage]:
         """All routes of a family, in all tables."""
-        self._send(_RTM_GETROUTE, _NLM_F_DUMP, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+        self._send(self._types.route(), _RTM_GETROUTE, _NLM_F_DUMP, {"family": family})
         return self._received_routes()
 
     def route_to(self, destination: bytes, index: int) -> RouteMessage:
@@ -167,9 +152,10 @@ class Netlink:
         Raises:
             OSError: there is no such route.
         """
-        message = _ROUTE.pack(_family(destination), 8 * len(destination), 0, 0, 0, 0, 0, 0, 0)
-        attributes = _attribute(_RTA_DST, destination) + _attribute(_RTA_OIF, _NUMBER.pack(index))
-        self._send(_RTM_GETROUTE, _NLM_F_ACK, message + attributes)
+        message = self._types.route()
+        message["attrs"] = [("RTA_DST", addresses.format(destination)), ("RTA_OIF", index)]
+        fields = {"family": _family(destination), "dst_len": 8 * len(destination)}
+        self._send(message, _RTM_GETROUTE, _NLM_F_ACK, fields)
         [found] = self._received_routes()
         return found
 
@@ -185,12 +171,13 @@ class Netlink:
         Raises:
             OSError: the kernel refuses.
         """
-        attributes = b""
+        attributes: list[tuple[str, Any]] = []
         if len(address) == 16:
-            attributes += _attribute(_IFA_FLAGS, _NUMBER.pack(_IFA_F_NODAD))
+            attributes.append(("IFA_FLAGS", _IFA_F_NODAD))
             if not preferred:
-                attributes += _attribute(_IFA_CACHEINFO, _TIMES.pack(0, _FOREVER, 0, 0))
-        self._change(_RTM_NEWADDR, _CREATE, _address_of(index, address, prefix_length) + attributes)
+                times = {"ifa_preferred": 0, "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
+                attributes.append(("IFA_CACHEINFO", times))
+        self._change_address(_RTM_NEWADDR, _CREATE, index, address, prefix_length, attributes)
 
     def delete_address(self, index: int, address: bytes, prefix_length: int) -> None:
         """Delete an address of an interface.
@@ -198,7 +185,7 @@ class Netlink:
         Raises:
             OSError: there is no such address.
         """
-        self._change(_RTM_DELADDR, 0, _address_of(index, address, prefix_length))
+        self._change_address(_RTM_DELADDR, 0, index, address, prefix_length, [])
 
     def add_route(
         self, index: int, destination: bytes, prefix_length: int, gateway: bytes | None, metric: int, *, on_link: bool
@@ -216,8 +203,7 @@ class Netlink:
         Raises:
             OSError: the kernel refuses.
         """
-        route = _route_of(index, destination, prefix_length, gateway, metric, on_link)
-        self._change(_RTM_NEWROUTE, _CREATE, route)
+        self._change_route(_RTM_NEWROUTE, _CREATE, index, destination, prefix_length, gateway, metric, on_link)
 
     def delete_route(
         self, index: int, destination: bytes, prefix_length: int, gateway: bytes | None, metric: int, *, on_link: bool
@@ -227,26 +213,74 @@ class Netlink:
         Raises:
             OSError: there is no such route.
         """
-        self._change(_RTM_DELROUTE, 0, _route_of(index, destination, prefix_length, gateway, metric, on_link))
+        self._change_route(_RTM_DELROUTE, 0, index, destination, prefix_length, gateway, metric, on_link)
 
     def _received_routes(self) -> list[RouteMessage]:
-        return [_route(data) for kind, data in self._answers() if kind == _RTM_NEWROUTE]
+        return [_route(message) for message in self._decoded(self._types.route, _RTM_NEWROUTE)]
 
-    def _change(self, request: int, flags: int, content: bytes) -> None:
-        self._send(request, _NLM_F_ACK | flags, content)
+    def _decoded(self, kind: type[Message], answer: int) -> Iterator[Message]:
+        for number, data in self._answers():
+            if number == answer:
+                message = kind(data)
+                message.decode()
+                yield message
+
+    def _change_address(
+        self, request: int, flags: int, index: int, address: bytes, prefix_length: int, more: list[tuple[str, Any]]
+    ) -> None:
+        text = addresses.format(address)
+        message = self._types.address()
+        message["attrs"] = [("IFA_LOCAL", text), ("IFA_ADDRESS", text), *more]
+        fields = {"family": _family(address), "prefixlen": prefix_length, "index": index}
+        self._change(message, request, flags, fields)
+
+    def _change_route(
+        self,
+        request: int,
+        flags: int,
+        index: int,
+        destination: bytes,
+        prefix_length: int,
+        gateway: bytes | None,
+        metric: int,
+        on_link: bool,
+    ) -> None:
+        attributes: list[tuple[str, Any]] = [("RTA_OIF", index)]
+        if prefix_length:
+            attributes.append(("RTA_DST", addresses.format(destination)))
+        if gateway is not None:
+            attributes.append(("RTA_GATEWAY", addresses.format(gateway)))
+        if metric:
+            attributes.append(("RTA_PRIORITY", metric))
+        message = self._types.route()
+        message["attrs"] = attributes
+        fields = {
+            "family": _family(destination),
+            "dst_len": prefix_length,
+            "table": _RT_TABLE_MAIN,
+            "proto": _RTPROT_BOOT,
+            "scope": _RT_SCOPE_LINK if len(destination) == 4 and gateway is None else _RT_SCOPE_UNIVERSE,
+            "type": _RTN_UNICAST,
+            "flags": _RTNH_F_ONLINK if gateway is not None and on_link else 0,
+        }
+        self._change(message, request, flags, fields)
+
+    def _change(self, message: Message, request: int, flags: int, fields: dict[str, int]) -> None:
+        self._send(message, request, _NLM_F_ACK | flags, fields)
         for _ in self._answers():
             pass
 
-    def _send(self, request: int, flags: int, content: bytes) -> None:
+    def _send(self, message: Message, request: int, flags: int, fields: dict[str, int]) -> None:
+        for name, value in fields.items():
+            message[name] = value
         self._sequence += 1
-        size = _HEADER.size + len(content)
-        self._socket.sendto(
-            _HEADER.pack(size, request, flags | _NLM_F_REQUEST, self._sequence, 0) + content,
-            (0, 0),
-        )
+        header = {"type": request, "flags": flags | _NLM_F_REQUEST, "sequence_number": self._sequence, "pid": 0}
+        message["header"] = header
+        message.encode()
+        self._socket.sendto(message.data, (0, 0))
 
     def _answers(self) -> Iterator[tuple[int, bytes]]:
-        """Type and content of each message of an answer.
+        """Type and bytes of each message of an answer.
 
         Raises:
             OSError: the answer is an error.
@@ -262,8 +296,8 @@ class Netlink:
                     if code:
                         raise OSError(code, os.strerror(code))
                     return
-                yield kind, answer[_HEADER.size : length]
-                answer = answer[_aligned(length) :]
+                yield kind, answer[:length]
+                answer = answer[(length + 3) & ~3 :]
 
 
 def subscribe() -> socket.socket:
@@ -282,94 +316,44 @@ def subscribe() -> socket.socket:
     return made
 
 
-def _address(data: bytes) -> AddressMessage:
-    _, length, flags, scope, index = _ADDRESS.unpack_from(data)
-    found = _attributes(data, _ADDRESS.size)
-    local = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
-    flags = _number(found, _IFA_FLAGS) or flags  # the attribute has more bits
-    return AddressMessage(index, local, found.get(_IFA_ADDRESS, local), length, scope, flags)
+def _address(message: Message) -> AddressMessage:
+    local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return AddressMessage(
+        interface=message["index"],
+        local=addresses.parse(local),
+        address=addresses.parse(message.get_attr("IFA_ADDRESS") or local),
+        prefix_length=message["prefixlen"],
+        scope=message["scope"],
+        flags=message.get_attr("IFA_FLAGS") or message["flags"],  # the attribute has more bits
+    )
 
 
-def _route(data: bytes) -> RouteMessage:
-    family, length, source_length, tos, table, _, _, kind, flags = _ROUTE.unpack_from(data)
-    found = _attributes(data, _ROUTE.size)
-    several = found.get(_RTA_MULTIPATH)
+def _route(message: Message) -> RouteMessage:
+    destination = _parsed(message.get_attr("RTA_DST"))
+    several = message.get_attr("RTA_MULTIPATH")
     return RouteMessage(
-        destination=found.get(_RTA_DST) or bytes(4 if family == socket.AF_INET else 16),
-        prefix_length=length,
-        source_length=source_length,
-        tos=tos,
-        table=_number(found, _RTA_TABLE) or table,  # the attribute has more bits
-        kind=kind,
-        flags=flags,
-        metric=_number(found, _RTA_PRIORITY) or 0,
-        source=found.get(_RTA_PREFSRC),
-        paths=tuple(_paths(several))
+        destination=destination or bytes(4 if message["family"] == socket.AF_INET else 16),
+        prefix_length=message["dst_len"],
+        source_length=message["src_len"],
+        tos=message["tos"],
+        table=message.get_attr("RTA_TABLE") or message["table"],  # the attribute has more bits
+        kind=message["type"],
+        flags=message["flags"],
+        metric=message.get_attr("RTA_PRIORITY") or 0,
+        source=_parsed(message.get_attr("RTA_PREFSRC")),
+        paths=tuple(_path(path, path["oif"], path["hops"]) for path in several)
         if several
-        else (Path(_number(found, _RTA_OIF), found.get(_RTA_GATEWAY), flags, hops=0),),
+        else (_path(message, message.get_attr("RTA_OIF"), hops=0),),
     )
 
 
-def _paths(data: bytes) -> Iterator[Path]:
-    while len(data) >= _PATH.size:
-        length, flags, hops, index = _PATH.unpack_from(data)
-        yield Path(index, _attributes(data[:length], _PATH.size).get(_RTA_GATEWAY), flags, hops)
-        data = data[max(_aligned(length), _PATH.size) :]
+def _path(message: Message, interface: int | None, hops: int) -> Path:
+    return Path(interface, _parsed(message.get_attr("RTA_GATEWAY")), message["flags"], hops)
 
 
-def _attributes(data: bytes, start: int) -> dict[int, bytes]:
-    """Type -> value of each attribute after the fixed part of a message."""
-    found = {}
-    while start + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, start)
-        found[kind & _NLA_TYPE_MASK] = data[start + _ATTRIBUTE.size : start + length]
-        start += max(_aligned(length), _ATTRIBUTE.size)
-    return found
-
-
-def _number(attributes: dict[int, bytes], kind: int) -> int | None:
-    value = attributes.get(kind)
-    return None if value is None else int(_NUMBER.unpack(value)[0])
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    """An attribute whose value has a multiple of 4 bytes."""
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
-
-
-def _address_of(index: int, address: bytes, prefix_length: int) -> bytes:
-    message = _ADDRESS.pack(_family(address), prefix_length, 0, 0, index)
-    return message + _attribute(_IFA_LOCAL, address) + _attribute(_IFA_ADDRESS, address)
-
-
-def _route_of(
-    index: int, destination: bytes, prefix_length: int, gateway: bytes | None, metric: int, on_link: bool
-) -> bytes:
-    scope = _RT_SCOPE_LINK if len(destination) == 4 and gateway is None else _RT_SCOPE_UNIVERSE
-    message = _ROUTE.pack(
-        _family(destination),
-        prefix_length,
-        0,
-        0,
-        _RT_TABLE_MAIN,
-        _RTPROT_BOOT,
-        scope,
-        _RTN_UNICAST,
-        _RTNH_F_ONLINK if gateway is not None and on_link else 0,
-    )
-    message += _attribute(_RTA_OIF, _NUMBER.pack(index))
-    if prefix_length:
-        message += _attribute(_RTA_DST, destination)
-    if gateway is not None:
-        message += _attribute(_RTA_GATEWAY, gateway)
-    if metric:
-        message += _attribute(_RTA_PRIORITY, _NUMBER.pack(metric))
-    return message
+def _parsed(text: str | None) -> bytes | None:
+    return addresses.parse(text) if text else None
 
 
 def _family(address: bytes) -> int:
     return socket.AF_INET if len(address) == 4 else socket.AF_INET6
-
-
-def _aligned(length: int) -> int:
-    return (length + 3) & ~3

@@ -4,7 +4,7 @@ Theory of operation. The driver hands over the core's orders for the program, an
 facts. The streams live among those of the host's sockets, which know them by the same methods.
 
 A connection that the program has closed goes on until the guest has ended its part. The guest may take its time as long
-as something moves. If the core still holds as many bytes for it as `LINGER` seconds ago, the connection is reset.
+as something moves. If it has taken less than `_LEAST` in `LINGER` seconds, the connection is reset.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ __all__ = ["ProgramSockets"]
 
 _EPHEMERAL: Final = range(49152, 65536)
 """Dynamic ports (RFC 6335, 6)."""
+_LEAST: Final = 1024
+"""Bytes. A guest that does not read may still take single bytes, which probe its closed window."""
 _SEND_TIMEOUT: Final = 1.0
 """Seconds for which a datagram waits until the guest's link has room."""
 _MAX_PAYLOAD: Final = {4: 65535 - 20 - 8, 16: 65535 - 8}
@@ -256,7 +258,7 @@ class ProgramSockets:
         for socket, (end, _, before) in [item for item in self._closed.items() if item[1].deadline <= now]:
             del self._closed[socket]
             left = self._network.stream_unacknowledged(socket)
-            if left == before:
+            if before - left < max(1, min(before, _LEAST)):
                 end.fail(errno.ETIMEDOUT)
             else:
                 self._closed[socket] = _Closed(end, now + LINGER, left)

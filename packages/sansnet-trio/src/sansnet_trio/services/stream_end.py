@@ -168,7 +168,7 @@ class StreamEnd:
         self._establish()
         self._wake_reader()
 
-    def resume(self) -> None:
+    def resume(self, now: float) -> None:
         """The core takes data again; the first time, this also says that the handshake is complete."""
         self._establish()
         self.carrier.tell(self._drain)

@@ -9,7 +9,7 @@ from sansnet_core.orders import Buffer, KeepAlive
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED
-from sansnet_core.wire.tcp import ACK, FIN, RST, SYN, TcpHeader, add, diff, parse_options
+from sansnet_core.wire.tcp import ACK, FIN, MASK, RST, SYN, TcpHeader, add, diff, parse_options
 
 __all__ = ["receive", "unreachable"]
 
@@ -32,8 +32,12 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
     receiver = flow.receiver
     flags = tcp.flags
     size = tcp.end - tcp.start
-    is_next = tcp.sequence == receiver.next != receiver.edge and state is ESTABLISHED
-    if not (is_next and not flags & (SYN | RST | FIN)) and not _is_acceptable(flow, tcp, size, buf, now, silence):
+    # The next segment of a connection with an open window is acceptable
+    is_next = tcp.sequence == receiver.next != receiver.edge and not flags & (SYN | RST)
+    if is_next and state is states.SYN_ACK_SENT:
+        if not _complete_handshake(flow, tcp):
+            return
+    elif not (is_next and state is ESTABLISHED) and not _is_acceptable(flow, tcp, size, buf, now, silence):
         return
     if not flags & ACK:
         flow.drop(Reason.TCP_SEQUENCE)
@@ -45,7 +49,7 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
         if flow.lifecycle[0] is states.GONE:
             return  # the data named a host that is not allowed
     if flags & FIN:
-        receiver.note_fin(add(tcp.sequence, tcp.end - tcp.start))
+        receiver.note_fin((tcp.sequence + tcp.end - tcp.start) & MASK)
     if receiver.fin == receiver.next:
         flow.end()
     flow.schedule_flush()
@@ -61,7 +65,7 @@ def unreachable(flow: TcpFlow, sequence: int, errno: int) -> None:
 
 
 def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: float, silence: float) -> bool:
-    """Check a segment that is not the next one of an ESTABLISHED connection with an open window; answer it if required.
+    """Check a segment that is not the next one of a connection with an open window; answer it if required.
 
     See RFC 9293, 3.10.7.
 
@@ -98,7 +102,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         if not flags & RST:
             _challenge(flow, flags, length, now)
             if state is states.TIME_WAIT and flags & FIN and add(tcp.sequence, length) == receiver.next:
-                flow.start_time_wait()  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
+                flow.shared.time_wait.begin(flow)  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
         # A repeated segment, or a probe of a closed window, may carry a new acknowledgment, but nothing else. One with
         # data is no duplicate acknowledgment (RFC 5681, 2 b)
         if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:

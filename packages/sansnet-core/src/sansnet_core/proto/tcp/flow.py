@@ -220,11 +220,15 @@ class TcpFlow(Output):
         gate: Gate | None = None,
     ) -> None:
         """The connection may open; `host` is the other end of the host's socket, None for the remote one."""
-        self.told = True
         self._host = None if host is None or host == self.remote else host
         self.attempts, self.gate = attempts, gate
+        self.allow(target)
+
+    def allow(self, target: Target | None) -> None:
+        """The connection may open, with the host's socket that it has, or that is ordered."""
+        self.told = True
         self.permission.decide(target)
-        if attempts is None and gate is None:
+        if self.attempts is None and self.gate is None:
             self.permission = self.shared.settle(self.permission)
         if states.UNDECIDED in self.lifecycle:
             self.fire(states.ALLOWED)
@@ -295,12 +299,6 @@ class TcpFlow(Output):
         """Effect: the driver need not decide any more."""
         if self.permission.asked:
             self._close_socket(False)
-
-    def start_time_wait(self) -> None:
-        """Effect: wait for a repeated FIN; called again for each one."""
-        context = self.shared.context
-        self.ends_at = context.now + context.config.limits.tcp_linger
-        context.timers.arm(self, self.ends_at)
 
     # data from the guest
 
@@ -378,26 +376,24 @@ class TcpFlow(Output):
         promised = self.memory.promised
         if promised:
             promised.pop(self, None)
+        size = len(data)
         self.sender.buffer.append(data)
-        self.received += len(data)
-        self._hold(len(data))
+        self.received += size
+        self._hold(size)
         self.schedule_flush()
         if self.gate is not None and self.gate.awaits_host:
             self._pass(self.gate.host_received(data))
 
     def receive_budget(self) -> int:
         """How many bytes the driver may read now. After 0, `ResumeStream` follows as soon as the budget is larger."""
-        budget = self._budget()
+        budget = 0
+        guest, _, _, down = self.lifecycle
+        if guest is ESTABLISHED and down is OPEN:
+            room = self.sender.room(self.shared.send_buffer, self.terms.frame_payload)
+            if room > 0:
+                budget = self.memory.room(self, room)
         self._awaits_budget = not budget
         return budget
-
-    def _budget(self) -> int:
-        guest, _, _, down = self.lifecycle
-        if guest is not ESTABLISHED or down is not OPEN:
-            return 0
-        shared = self.shared
-        room = self.sender.room(shared.context.config.limits.tcp_send_buffer, self.terms.frame_payload)
-        return self.memory.room(self, room) if room > 0 else 0
 
     # memory
 
@@ -439,26 +435,26 @@ class TcpFlow(Output):
 
     def flush(self) -> None:
         """Send the guest the data, FIN, acknowledgment and window that are due."""
-        self.awake()
+        if self.resting is not None:
+            self.awake()
         self.dirty = False
         guest, _, _, down = self.lifecycle
         if guest is not ESTABLISHED and guest is not TIME_WAIT:
             return  # in the other states, only effects and timers send segments
         shared, receiver = self.shared, self.receiver
         now = shared.context.now
-        if receiver.queued and receiver.ack_now:
+        if receiver.gap is not None and receiver.ack_now:
             self.acknowledge()  # by itself, since segments with data carry no SACK
         ends = down is EOF_SEEN
         if (ends or self.sender.buffer.unsent) and self.new_data(now, ends=ends):
             self.fire(states.DOWN_DRAINED)
         if receiver.ack_now or receiver.acknowledged != receiver.next:
             waits = receiver.ack_due < inf
-            if not receiver.delay_ack(self.terms.own_mss, now):
+            if not receiver.delay_ack(self.terms.mss, now):
                 self.acknowledge()
             elif not waits:
                 shared.delayed.add(self, receiver.ack_due)
-        if self._awaits_budget and self not in self.memory.waiting and self._budget():
-            self._awaits_budget = False
+        if self._awaits_budget and self not in self.memory.waiting and self.receive_budget():
             shared.context.out.orders.append(ResumeStream(self.socket))
         self._arm()
 
@@ -495,6 +491,6 @@ _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "withdraw_question": TcpFlow._withdraw_question,
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),
-    "start_time_wait": TcpFlow.start_time_wait,
+    "start_time_wait": lambda flow: flow.shared.time_wait.begin(flow),
 }
 """The effects that `states.JOINT` names."""

@@ -57,8 +57,8 @@ class Tcp:
         self.ticket = 0
         self._table = FlowTable()
         self._flows, self._sockets = self._table.by_key, self._table.by_socket
-        self.prediction = Prediction(context, self._shared, self._flows)
         self.opening = Opening(context, self._shared, self._table, find_station)
+        self.prediction = Prediction(context, self._shared, self._flows, self.opening, icmp_errors)
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -87,7 +87,7 @@ class Tcp:
             flow.awake()
         if tcp.flags & (SYN | ACK | RST) == SYN:
             if flow is None or (not tcp.flags & FIN and self._superseded(flow, tcp)):
-                self.opening.syn_received(ip, tcp, key, buf)
+                self.opening.syn_received(tcp, key, buf)
                 return
             if flow.irs == tcp.sequence and flow.lifecycle[0] is states.SYN_RECEIVED:
                 flow.syn_repeated()
@@ -276,6 +276,7 @@ class Tcp:
         shared.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.free_buffers()
         shared.delayed.remove(flow)
+        shared.time_wait.remove(flow)
         context.timers.forget(flow)
         self.opening.questions.remove(flow)
         flow.permission.unpin()

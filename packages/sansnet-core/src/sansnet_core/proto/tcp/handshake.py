@@ -40,7 +40,7 @@ class Terms(NamedTuple):
     Attributes:
         own_mss: most payload bytes of a segment from the guest.
         mss: most payload bytes of a segment to the guest.
-        frame_payload: most payload bytes of a frame to the guest: one segment, or with offload many.
+        frame_payload: most payload bytes to the guest in one piece: whole segments, which are one frame with offload.
         window: largest window to offer, in bytes.
         own_scale: shift of the windows that we offer (RFC 7323, 2.2); None if nothing is scaled.
         scale: shift of the guest's windows.
@@ -83,10 +83,10 @@ def negotiate(config: NetworkConfig, version: int, options: TcpOptions) -> Terms
     link = config.link
     own_mss = link.mtu - HEADERS[version]
     mss = min(max(options.mss or DEFAULT_MSS[version], MIN_MSS), own_mss)
-    frame_payload = mss
+    room = MAX_FIELD
     if link.tso4 if version == 4 else link.tso6:
-        room = min(link.max_frame_size - ETHERNET, MAX_FIELD) - HEADERS[version]
-        frame_payload = max(room // mss, 1) * mss
+        room = min(link.max_frame_size - ETHERNET, room)
+    frame_payload = max((room - HEADERS[version]) // mss, 1) * mss
     sack_blocks = min((own_mss - 4) // 8, MAX_SACK_BLOCKS)
     sack = options.sack_permitted
     if options.window_scale is None:

@@ -112,15 +112,15 @@ class Inbound:
         self._table.add(flow)
         self._shared.pending[True] += 1
         if not undecided:
-            self.send_syn(flow, target)
+            self.send_syn(flow, guest, target)
         return flow
 
-    def send_syn(self, flow: TcpFlow, target: Target | None) -> None:
-        """The connection may open: send the SYN."""
-        flow.open(flow.host, target)
+    def send_syn(self, flow: TcpFlow, guest: Endpoint, target: Target | None) -> None:
+        """The connection to an endpoint of the guest may open: send the SYN."""
+        flow.allow(target)
         if self._context.notices:
             self._context.notify(reports.opened(flow, self._context.now))
-        self._find_station(flow.guest.address)
+        self._find_station(guest.address)
         flow.begin_handshake()
 
     # the program

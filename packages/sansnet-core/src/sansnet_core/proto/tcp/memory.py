@@ -115,15 +115,14 @@ class Memory:
             del self._late[holder]
         elif self.promised:
             left -= self._min_room * (len(self.promised) - (holder in self.promised))
-        waiting = len(self.waiting)
-        if waiting:
-            left = max(left // (waiting + 1), min(left, self._min_room))
+        if self.waiting:
+            left = max(left // (len(self.waiting) + 1), min(left, self._min_room))
         if left < self._min_room:
             self.waiting[holder] = None
             return 0
-        if waiting:
+        if self.waiting:
             self.waiting.pop(holder, None)
-        return min(left, wanted)
+        return left if left < wanted else wanted
 
     def resume(self, now: float) -> None:
         """Resume as many streams at the head of the queue as there is room for."""

@@ -25,13 +25,14 @@ from sansnet_core.proto.tcp import reports, states
 from sansnet_core.proto.tcp.attempts import Attempts, Handshake
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.inbound import Inbound
+from sansnet_core.proto.tcp.output import endpoints
 from sansnet_core.proto.tcp.questions import Questions
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.table import FlowTable
 from sansnet_core.targets import Target
 from sansnet_core.wire import tcp as wire
-from sansnet_core.wire.ip import TCP, IpHeader
+from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import FIN, TcpHeader
 
 if TYPE_CHECKING:
@@ -92,11 +93,10 @@ class Opening:
 
     # the guest
 
-    def syn_received(self, ip: IpHeader, syn: TcpHeader, key: bytes, buf: Buffer) -> None:
+    def syn_received(self, syn: TcpHeader, key: bytes, buf: Buffer) -> None:
         """Open a connection of the guest, ask for a verdict about it, or refuse it.
 
         Args:
-            ip: header of the packet.
             syn: header of the SYN.
             key: of the connection.
             buf: holds the packet.
@@ -107,18 +107,18 @@ class Opening:
         context = self._context
         if syn.flags & FIN:
             raise Malformed(Reason.TCP_FLAGS)  # a port scan; no stack sends it
-        guest = Endpoint._make((ip.source, syn.source_port))
-        remote = Endpoint._make((ip.destination, syn.destination_port))
+        guest, remote = endpoints(key)
         if self.inside is not None and self.inside.is_server(remote):
             flow = self._begin(syn, key, buf, guest, remote)
             self.inside.stream_opened(flow.socket, guest, remote)
             flow.fire(states.HOST_CONNECTED)
             return
-        address_map = context.address_map
-        service = context.services.find(TCP, *remote, own=address_map.is_own(remote.address))
-        if service is not None:
-            self._serve(self._begin(syn, key, buf, guest, remote), service)
-            return
+        if context.services:
+            own = context.address_map.is_own(remote.address)
+            service = context.services.find(TCP, remote.address, remote.port, own=own)
+            if service is not None:
+                self._serve(self._begin(syn, key, buf, guest, remote), service)
+                return
         if refusal := self.questions.refusal(key, syn.sequence):
             context.drop_packet(Reason.REFUSED, TCP, guest, remote)
             self._answer(guest, remote, refusal.host, syn, refusal.error)
@@ -188,7 +188,7 @@ class Opening:
 
     def _connect(self, flow: TcpFlow, target: Target) -> None:
         """Order the host's sockets of a connection of the guest."""
-        guest, remote = flow.guest, flow.remote
+        guest, remote = endpoints(flow.key)
         if target.name is not None and not flow.permission.pinned:
             flow.permission.pin(self._context.targets, remote)
         hosts, handshake = target.hosts, None
@@ -305,7 +305,7 @@ class Opening:
         assert target is not None  # it was asked about
         if isinstance(verdict, Allow):
             if flow.inbound:
-                self.inbound.send_syn(flow, target)
+                self.inbound.send_syn(flow, flow.guest, target)
             elif verdict.to is not None:
                 permission.redirect()
                 self._connect(flow, target._replace(hosts=(verdict.to,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from sansnet_core.egress import Egress, FlowHeaders
@@ -15,7 +16,7 @@ from sansnet_core.proto.tcp.sending import Sender
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, add, sack_option
 
-__all__ = ["QUIET", "Output"]
+__all__ = ["QUIET", "Output", "endpoints"]
 
 QUIET: Final = 1.0
 """Seconds without a segment of the guest after which a connection without anything to do rests."""
@@ -23,6 +24,8 @@ MAX_FIELD: Final = 65535
 """Largest value of the window field."""
 
 
+_ENDS4: Final = Struct("!4s4sHH")
+_ENDS6: Final = Struct("!16s16sHH")
 _NO_SENDER: Final = Sender(0)
 _NO_RECEIVER: Final = Receiver(0, 0)
 """In the place of the halves of a connection that rests."""
@@ -65,12 +68,12 @@ class Output:
     @property
     def guest(self) -> Endpoint:
         """The guest's endpoint."""
-        return _endpoint(self.key, 0)
+        return endpoints(self.key)[0]
 
     @property
     def remote(self) -> Endpoint:
         """The other end as the guest sees it."""
-        return _endpoint(self.key, 1)
+        return endpoints(self.key)[1]
 
     # rest
 
@@ -100,7 +103,8 @@ class Output:
         self.sender.wake(state[: Sender.REST_SIZE], self.terms)
         self.receiver = Receiver(0, self.terms.window)
         self.receiver.wake(state[Sender.REST_SIZE : end])
-        self._headers = FlowHeaders(egress, self.remote, self.guest, TCP, state[end:])
+        guest, remote = endpoints(self.key)
+        self._headers = FlowHeaders(egress, remote, guest, TCP, state[end:])
 
     # keepalive
 
@@ -156,7 +160,7 @@ class Output:
         """Send an acknowledgment, with SACK blocks if there is a gap."""
         receiver, terms = self.receiver, self.terms
         options = b""
-        if receiver.queued and terms.sack:
+        if receiver.gap is not None and terms.sack:
             options = sack_option(receiver.sack_blocks(terms.sack_blocks))
         self._send(self.sender.ack_sequence, ACK, b"", options)
 
@@ -217,8 +221,7 @@ class Output:
         self._headers.tcp(sequence, receiver.next, flags, window, options, payload, mss if len(payload) > mss else 0)
 
 
-def _endpoint(key: bytes, index: int) -> Endpoint:
-    """One of the two endpoints in the key of a connection."""
-    size = (len(key) - 4) >> 1
-    start, port = index * size, 2 * size + 2 * index
-    return Endpoint._make((key[start : start + size], key[port] << 8 | key[port + 1]))
+def endpoints(key: bytes) -> tuple[Endpoint, Endpoint]:
+    """The guest's endpoint and the remote one, from the key of a connection."""
+    guest, remote, guest_port, remote_port = (_ENDS4 if len(key) == 12 else _ENDS6).unpack(key)
+    return Endpoint._make((guest, guest_port)), Endpoint._make((remote, remote_port))

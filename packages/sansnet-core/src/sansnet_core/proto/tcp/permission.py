@@ -63,20 +63,20 @@ class Permission:
         """It leads to a target, or is refused; None for the last one."""
         self.target = target or self.target
 
-    def settle(self) -> bool:
-        """The connection has opened to one endpoint, and nothing inspects it.
+    @property
+    def is_settled(self) -> bool:
+        """Whether the judgement of the rules is all that there is, so that connections with the same one can share it.
 
-        Returns:
-            Whether the judgement of the rules is all that there is from now on, so that connections with the same one
-            can share this object.
+        The connection has opened to one endpoint, and nothing inspects it.
         """
+        if self.asked or self.allowed or self.elsewhere or self._pinned is not None:
+            return False
         target = self.target
-        if self.asked or self.allowed or self.elsewhere or self._pinned is not None or target is None:
-            return False
-        if target.name is not None or target.proxy is not None:
-            return False
+        return target is not None and target.name is None and target.proxy is None
+
+    def settle(self, target: Target) -> None:
+        """Forget all of the target but the judgement."""
         self.target = Target(target.judgement)
-        return True
 
     def note(self, name: str | None) -> None:
         """The guest's first bytes named a host that is not allowed, on a connection without a name."""

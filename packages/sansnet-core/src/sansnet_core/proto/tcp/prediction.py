@@ -3,7 +3,8 @@
 Theory of operation. `Prediction.receive` finds the connection from the bytes of a frame, with one look-up, in place of
 the modules `frames`, `ipv4` or `ipv6`, and `handler`. Nearly every segment is the next one of an established
 connection: without options, with data or an acknowledgment of something new, and nothing is lost, missing, closing or
-full. Its effect is written down in `take` (header prediction; Van Jacobson, 1990). All others go to `arrival`.
+full. Its effect is written down in `take` (header prediction; Van Jacobson, 1990). All others go to `arrival`, and a
+SYN with new ends to `opening`.
 
 A frame is taken completely or not at all. One that is malformed, belongs to no connection, or has anything to learn
 from (the Ethernet header must be that of the guest's latest frame, from its own address) is left to the ordinary path
@@ -19,13 +20,17 @@ from struct import Struct
 from typing import Final
 
 from sansnet_core.context import Context
+from sansnet_core.errors import Malformed
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer, SendStream
+from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.tcp import arrival
 from sansnet_core.proto.tcp.arrival import COPY_BELOW
 from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.opening import Opening
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.states import FLOWING
+from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, HALF, MASK, RST, SYN, TcpHeader
 from sansnet_core.wire.virtio_net import GSO_UDP_L4, HEADER_SIZE
@@ -36,6 +41,7 @@ __all__ = ["Prediction"]
 # acknowledgment, data offset, flags, window
 _IPV4: Final = Struct("!H2xHxB2x12sIIBBH")
 _IPV6: Final = Struct("!HBx36sIIBBH")
+_PORTS: Final = Struct("!HH")
 _FRAGMENTED: Final = 0x3FFF
 """Bits of IPv4's field of flags and offset, none of which is set in a whole packet."""
 _FLAGS: Final = ACK | RST | SYN | FIN
@@ -50,12 +56,30 @@ class Prediction:
         context: of the network.
         shared: the state that all connections share.
         flows: key of a connection -> connection.
-
+        opening: opens connections.
+        icmp_errors: of the network.
     """
 
-    __slots__ = ("_context", "_expected", "_flows", "_max_size", "_shared", "_start")
+    __slots__ = (
+        "_context",
+        "_expected",
+        "_flows",
+        "_icmp_errors",
+        "_max_size",
+        "_opening",
+        "_opens",
+        "_shared",
+        "_start",
+    )
 
-    def __init__(self, context: Context, shared: TcpShared[TcpFlow], flows: dict[bytes, TcpFlow]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        shared: TcpShared[TcpFlow],
+        flows: dict[bytes, TcpFlow],
+        opening: Opening,
+        icmp_errors: IcmpErrors,
+    ) -> None:
         link = context.config.link
         self._context = context
         self._shared = shared
@@ -63,12 +87,18 @@ class Prediction:
         self._start = HEADER_SIZE if link.vnet_header else 0
         self._max_size = self._start + link.max_frame_size
         self._expected = context.expected
+        self._opening = opening
+        self._opens = context.config.tcp
+        self._icmp_errors = icmp_errors
 
     def receive(self, frame: Buffer) -> bool:
-        """Take a frame if it is a well-formed segment of a connection.
+        """Take a frame if it is a well-formed segment of a connection, or opens one.
 
         Returns:
             Whether it was taken. If not, nothing has changed.
+
+        Raises:
+            Malformed: it opens a connection that may not open, and is dropped.
         """
         if type(frame) is not bytes and (type(frame) is not memoryview or not frame.readonly):
             return False
@@ -109,19 +139,23 @@ class Prediction:
             return False
         flow = self._flows.get(key)
         data = begin + (offset >> 4 << 2) - 20
-        if flow is None or not begin <= data <= end <= size:
+        if not begin <= data <= end <= size:
             return False
-        if flow.resting is not None:
-            flow.awake()
-        if data == begin and flags & _FLAGS == ACK and flow.lifecycle == FLOWING and flow.gate is None:
-            if self.take(flow, frame, sequence, acknowledgment, field, begin, end):
-                return True
-        elif flags & _NO_ACK == SYN:  # it may open another connection
-            return False
-        ports = key[-4:]
+        if flow is None:
+            if flags & _FLAGS != SYN or not self._opens:
+                return False
+        else:
+            if flow.resting is not None:
+                flow.awake()
+            if data == begin and flags & _FLAGS == ACK and flow.lifecycle == FLOWING and flow.gate is None:
+                if self.take(flow, frame, sequence, acknowledgment, field, begin, end):
+                    return True
+            elif flags & _NO_ACK == SYN:  # it may open another connection
+                return False
+        source_port, destination_port = _PORTS.unpack_from(key, len(key) - 4)
         fields = (
-            ports[0] << 8 | ports[1],
-            ports[2] << 8 | ports[3],
+            source_port,
+            destination_port,
             sequence,
             acknowledgment,
             flags,
@@ -130,7 +164,19 @@ class Prediction:
             end,
             begin,
         )
-        arrival.receive(flow, tuple.__new__(TcpHeader, fields), frame)
+        tcp = tuple.__new__(TcpHeader, fields)
+        if flow is not None:
+            arrival.receive(flow, tcp, frame)
+            return True
+        if not (source_port and destination_port):
+            return False
+        try:
+            self._opening.syn_received(tcp, key, frame)
+        except Malformed as malformed:
+            parse = ipv4.parse if version == 0x45 else ipv6.parse
+            ip, _, _ = parse(frame, start + 14, size)
+            self._icmp_errors.refuse(malformed.reason, ip, frame)
+            raise
         return True
 
     def take(

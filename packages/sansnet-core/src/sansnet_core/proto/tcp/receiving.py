@@ -17,7 +17,7 @@ from sansnet_core.errors import UsageError
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.gap import Gap
-from sansnet_core.wire.tcp import MASK, add, diff
+from sansnet_core.wire.tcp import HALF, MASK, add, diff
 
 __all__ = ["Receiver"]
 
@@ -65,11 +65,10 @@ class Receiver:
     )
 
     def __init__(self, irs: int, limit: int) -> None:
-        self.next = add(irs, 1)
-        self.acknowledged = self.next
+        self.next = self.acknowledged = following = (irs + 1) & MASK
         self.limit = limit
-        self.edge = add(self.next, min(limit, 65535))  # the SYN-ACK's window is never scaled (RFC 7323, 2.2)
-        self.largest_window = min(limit, 65535)
+        self.largest_window = window = limit if limit < 65535 else 65535  # a SYN-ACK's is never scaled (RFC 7323, 2.2)
+        self.edge = (following + window) & MASK
         self.unsent = 0
         self.gap: Gap | None = None
         self.fin: int | None = None
@@ -106,11 +105,11 @@ class Receiver:
         A segment of length 0 may also be at the right edge, as in Linux: a guest that has filled the window sends its
         acknowledgments from there, since that is its SND.NXT.
         """
-        first = diff(sequence, self.next)
-        window = diff(self.edge, self.next)
+        first = (sequence - self.next) & MASK
+        window = (self.edge - self.next) & MASK
         if length == 0:
-            return 0 <= first <= window
-        return window > 0 and first < window and first + length > 0
+            return first <= window
+        return window > 0 and (first < window or (first >= HALF and first + length > MASK + 1))
 
     # FIN
 
@@ -119,14 +118,14 @@ class Receiver:
         if self.fin is not None:
             return
         last = self.gap.end if self.gap is not None else self.next
-        if diff(sequence, last) >= 0 and diff(self.edge, sequence) > 0:
+        if (sequence - last) & MASK < HALF and 0 < (self.edge - sequence) & MASK < HALF:
             self.fin = sequence
         else:
             self.ack_now = True
 
     def take_fin(self) -> None:
         """Move RCV.NXT over the guest's FIN: all data before it has come."""
-        self.next = add(self.next, 1)
+        self.next = (self.next + 1) & MASK
         self.ack_now = True
 
     def is_beyond_fin(self, sequence: int) -> bool:
@@ -247,7 +246,12 @@ class Receiver:
         return True
 
     def delay_ack(self, mss: int, now: float) -> bool:
-        """Whether the acknowledgment of data may wait, for less than two segments' worth; its timer is started then."""
+        """Whether the acknowledgment of data may wait, for less than two segments' worth; its timer is started then.
+
+        Args:
+            mss: most payload bytes of the guest's segments. Its own MSS tells if its MTU is smaller than the link's.
+            now: seconds.
+        """
         if self.ack_now or (self.next - self.acknowledged) & MASK >= 2 * mss:
             return False
         if self.ack_due == inf:
@@ -274,7 +278,7 @@ class Receiver:
         self.ack_due = inf
         window = (self.edge - self.next) & MASK
         gain = limit - self.unsent - window
-        if gain > 0 and (gain >= mss or gain >= _min_step(mss, limit)):
+        if gain > 0 and (gain >= mss or gain >= limit >> 1):  # as much as `_min_step`, or more
             self.edge = (self.edge + gain) & MASK
             window += gain
         if window > self.largest_window:

@@ -41,8 +41,9 @@ class SendBuffer:
 
     def append(self, data: Buffer) -> None:
         """Add bytes from the host."""
-        self.unsent += len(data)
-        self.held += len(data)
+        size = len(data)
+        self.unsent += size
+        self.held += size
         if self._unsent is None:
             self._unsent = [data]
         else:
@@ -91,12 +92,17 @@ class SendBuffer:
         Returns:
             The bytes freed; fewer than `count` if that includes SYN or FIN.
         """
-        released = popped = 0
-        left = count
         sent = self._sent
         if sent is None:
             return 0
-        piece: Buffer = b""
+        piece = sent[0]
+        size = len(piece)
+        if size <= count and len(sent) == 1 and self._unsent is None:  # nothing is left, as after most answers
+            self._sent = None
+            self.held = self._index = self._position = 0
+            return size
+        released = popped = 0
+        left = count
         while popped < len(sent) and left:
             piece = sent[popped]
             size = len(piece)

@@ -73,7 +73,7 @@ class Sender:
         duplicates: duplicate acknowledgments since SND.UNA moved.
         probing: something was sent beyond a closed window.
         loss: what is known to be lost, and its recovery; None if nothing is.
-        rto: seconds, with backoff.
+        rto: seconds, with backoff, which lasts until a round trip is measured (RFC 6298, 5).
         retries: retransmissions since the guest last acknowledged something new.
         retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
             3.8.6.1); `math.inf` if none is running.
@@ -140,7 +140,7 @@ class Sender:
 
     def establish(self, sequence: int) -> None:
         """The handshake is complete. Windows of the guest's segments count from this sequence number on."""
-        self.wl1 = add(sequence, -1)
+        self.wl1 = (sequence - 1) & MASK
         self.retransmit_at = inf
         if self.retries:
             self.rto = RTO_AFTER_SYN_LOSS
@@ -186,10 +186,6 @@ class Sender:
         """Sequence number for a bare ACK: SND.NXT, but never beyond the guest's window, where the guest drops it."""
         return self.next if self.window >= (self.next - self.una) & MASK else add(self.una, self.window)
 
-    def _usable(self) -> int:
-        """Bytes that the guest's window has room for; negative if it has shrunk."""
-        return self.window - diff(self.next, self.una)
-
     def room(self, limit: int, frame_payload: int) -> int:
         """How many bytes may be read from the host.
 
@@ -199,13 +195,18 @@ class Sender:
 
         Returns:
             0, or at least one segment: even if the window is closed, one segment may be read for window probes. More
-            than one frame's payload is a multiple of it, so that a read ends with a whole frame.
+            is a multiple of a frame's payload, or below that of a segment's: a read ends with a whole one.
         """
-        held = self.buffer.held
-        room = min(self._usable() - self.buffer.unsent, limit - held, MAX_READ)
+        buffer = self.buffer
+        room = limit - buffer.held
+        usable = self.window - ((self.next - self.una) & MASK) - buffer.unsent
+        if usable < room:
+            room = usable
         if room < self.terms.mss:
-            return 0 if held else self.terms.mss
-        return room - room % frame_payload if room > frame_payload else room
+            return 0 if buffer.held else self.terms.mss
+        if room > MAX_READ:
+            room = MAX_READ
+        return room - room % (frame_payload if room > frame_payload else self.terms.mss)
 
     def next_payload(self, max_size: int, now: float) -> Buffer:
         """Move SND.NXT over the next unsent bytes, if the guest's window has room. `buffer.unsent` must not be 0.
@@ -224,6 +225,8 @@ class Sender:
         size = unsent if unsent < max_size else max_size
         if usable < size:
             size = usable
+            if size > self.terms.mss:
+                size -= size % self.terms.mss  # whole segments; the rest waits for room as any small one does
         # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
         if size <= 0 or (size < unsent and size < self.terms.mss and in_flight):
             if self.retransmit_at == inf:
@@ -237,7 +240,8 @@ class Sender:
     def send_fin(self, now: float) -> int:
         """Move SND.NXT over our FIN, which is sent now behind all data; returns its sequence number."""
         sequence = self.next
-        self.probing = self.probing or self._usable() <= 0
+        if not self.has_room:
+            self.probing = True
         self._advance(1, now)
         if self.retransmit_at == inf:
             self.retransmit_at = now + self.rto
@@ -293,23 +297,21 @@ class Sender:
         loss = self.loss
         unrepeated = False
         if acknowledgment != self.una:
-            advance = diff(acknowledgment, self.una)
-            if advance > diff(self.next, self.una) or advance < -self.largest_window:
-                return None
-            if advance < 0:
-                return _NOTHING
+            advance = (acknowledgment - self.una) & MASK
+            if advance > (self.next - self.una) & MASK:  # an old one, or one of bytes that were never sent
+                return None if advance < HALF or MASK + 1 - advance > self.largest_window else _NOTHING
             unrepeated = loss is not None and loss.lost_all and diff(acknowledgment, loss.retransmitted) > 0
             released = self.acknowledge(advance, now)
         window = tcp.window << self.terms.scale
         changed = window != self.window
         # SND.WL1 keeps an old segment from restoring an old window. But data that the guest sends again may have a new
         # acknowledgment: the window counts from there, and the old one would reach beyond the guest's
-        newer = diff(sequence, self.wl1)
-        if advance or newer >= 0:
+        newer = (sequence - self.wl1) & MASK
+        if advance or newer < HALF:
             self.window = window
             if window > self.largest_window:
                 self.largest_window = window
-            if newer > 0:
+            if newer < HALF:
                 self.wl1 = sequence
         news = False
         if not window:
@@ -361,8 +363,6 @@ class Sender:
         if self._rtt_start is not None and (acknowledgment - self._rtt_sequence) & MASK < HALF:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
-        elif self._srtt is not None:
-            self._set_rto()  # without the backoff
         self.retries = 0
         self.retransmit_at = now + self.rto if self.next != acknowledgment else inf
         released = self.buffer.release(count)
@@ -376,14 +376,15 @@ class Sender:
             self._srtt = rtt
             self._rttvar = rtt / 2
         else:
-            self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
-            self._srtt += (rtt - self._srtt) / 8
+            error = rtt - self._srtt
+            self._rttvar += ((error if error > 0 else -error) - self._rttvar) / 4
+            self._srtt += error / 8
         self._set_rto()
 
     def _set_rto(self) -> None:
         assert self._srtt is not None
         rto = self._srtt + 4 * self._rttvar
-        self.rto = MIN_RTO if rto < MIN_RTO else min(rto, MAX_RTO)
+        self.rto = MIN_RTO if rto < MIN_RTO else rto if rto < MAX_RTO else MAX_RTO
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
         """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.

@@ -14,6 +14,7 @@ from sansnet_core.proto.tcp.delayed import DelayedAcks
 from sansnet_core.proto.tcp.handshake import Negotiation
 from sansnet_core.proto.tcp.memory import Memory
 from sansnet_core.proto.tcp.permission import Permission
+from sansnet_core.proto.tcp.time_wait import TimeWait
 from sansnet_core.wire.ip import TCP
 
 __all__ = ["TcpShared"]
@@ -39,6 +40,8 @@ class TcpShared(Generic[Flow]):
         delayed: connections whose acknowledgments are delayed.
         no_headers: in the place of those of connections that rest.
         negotiation: of the terms of connections.
+        send_buffer: most bytes that a connection holds for the guest.
+        time_wait: connections in TIME-WAIT.
         settled: the permission that most of the latest connections share; None at first.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
@@ -59,7 +62,9 @@ class TcpShared(Generic[Flow]):
         "negotiation",
         "no_headers",
         "pending",
+        "send_buffer",
         "settled",
+        "time_wait",
     )
 
     def __init__(
@@ -75,8 +80,10 @@ class TcpShared(Generic[Flow]):
         self.expire = expire
         self.memory = Memory(context.config.limits.tcp_memory)
         self.delayed = DelayedAcks(context)
+        self.time_wait = TimeWait(context)
         self.no_headers = FlowHeaders(context.egress, _NOWHERE, _NOWHERE, TCP)
         self.negotiation = Negotiation(context.config)
+        self.send_buffer = context.config.limits.tcp_send_buffer
         self.settled: Permission | None = None
         self.dirty: list[Flow] = []
         self.pending = [0, 0]
@@ -89,8 +96,11 @@ class TcpShared(Generic[Flow]):
 
     def settle(self, permission: Permission) -> Permission:
         """The permission of a connection that has opened to one endpoint, and that nothing inspects; a shared one."""
-        if not permission.settle():
+        target = permission.target
+        if target is None or not permission.is_settled:
             return permission
-        if self.settled is None or self.settled.target != permission.target:
-            self.settled = permission
-        return self.settled
+        settled = self.settled
+        if settled is None or settled.target is None or settled.target.judgement != target.judgement:
+            permission.settle(target)
+            settled = self.settled = permission
+        return settled

@@ -12,8 +12,9 @@ fragments for most programs, and refuses the large datagrams of those with IP_PM
 even then comes from a program with IP_PMTUDISC_PROBE. It gets an ICMP error and is not sent.
 
 Two kinds of datagram get the error at once, since their programs ask: those with a TTL as traceroute and tracepath have
-it, and those of a flow that has carried the size from which a search for the path MTU begins, up to the largest size
-that such a search tries (RFC 8899, 5.1.2; QUIC: RFC 9000, 14.3). A probe that arrived in fragments would mislead it.
+it, except to groups, and those of a flow that has carried the size from which a search for the path MTU begins, up to
+the largest size that such a search tries (RFC 8899, 5.1.2; QUIC: RFC 9000, 14.3). A probe that arrived in fragments
+would mislead it.
 
 A guest that sends many large datagrams at once gets no such message: it would send a frame for each fragment, and a
 frame costs as much as a whole datagram. A search for a path MTU sends fewer.
@@ -39,7 +40,7 @@ _ETHERNET_MTU: Final = 1500
 _LEAST_MTU: Final = 68
 """Bytes; RFC 791, 3.2."""
 _SEARCH_TTL: Final = 32
-"""No system has such a small TTL by default. Those of a traceroute are smaller."""
+"""No system has such a small TTL by default, except for groups (1). Those of a traceroute are smaller."""
 _OBSERVED: Final = 0.1
 """Seconds after the first large datagram of a flow until the message, unless the guest has sent much by then."""
 _MUCH: Final = 256 * 1024
@@ -116,7 +117,7 @@ class PathMtu:
             tos: its TOS or traffic class.
         """
         packet = size + _headers(flow)
-        if ttl < _SEARCH_TTL or self._knows(flow, packet):
+        if (ttl < _SEARCH_TTL and not flow.group) or self._knows(flow, packet):
             flow.tried = None
             return True
         if packet <= _ETHERNET_MTU and flow.whole > BELOW_BASE and flow.datagrams_received:
