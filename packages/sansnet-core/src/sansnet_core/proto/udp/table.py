@@ -75,7 +75,7 @@ class FlowTable:
         self.flows: dict[bytes, Flow] = {}
         self.headers = Headers(context)
         self._numbers = [0, 0]
-        """Of flows of the guest, and of inbound ones."""
+        """Numbers of flows of the guest, and of inbound ones."""
         self._oldest = (_Oldest(), _Oldest())
         limits = context.config.limits
         self._max_flows = (limits.udp_flows, limits.udp_inbound_flows)
