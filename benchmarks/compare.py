@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from cells import CELLS, Cell
-from laboratory import CellFailed, Laboratory
+from laboratory import CellFailed, Laboratory, missing
 from meter import adopt_orphans, busy_processors
 from programs import PROGRAMS, Program, sansnet
 from results import Results, describe_host, report
@@ -44,8 +45,8 @@ QUIET: Final = 1.0
 
 def main() -> int:
     options = parse_arguments()
-    if os.geteuid() != 0:
-        print("compare.py makes network namespaces and needs root: run it with sudo.", file=sys.stderr)
+    if reason := missing("gcc"):
+        report(f"compare.py: {reason}")
         return 1
     present = []
     for program in options.programs:
@@ -190,6 +191,8 @@ def parse_arguments() -> argparse.Namespace:
         name, _, words = each.partition("=")
         if not name or not words or name in known:
             parser.error(f"--sansnet {each}: expected NAME=PYTHON with a new name")
+        if shutil.which(words.split()[0]) is None:
+            parser.error(f"--sansnet {each}: there is no program {words.split()[0]}")
         options.programs.append(sansnet(name, words))
         if " " not in words:
             options.interpreters.append(words)

@@ -12,7 +12,9 @@ pipe closes, the `cat` ends, and the kernel removes the namespace with its inter
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import shutil
 import subprocess
 import tempfile
 import time
@@ -34,6 +36,7 @@ __all__ = [
     "build_traffic",
     "descendants",
     "find_cat",
+    "missing",
     "wait_for",
 ]
 
@@ -209,6 +212,18 @@ class Laboratory:
             yield process
         finally:
             process.end()
+
+
+def missing(*programs: str) -> str | None:
+    """A sentence about what the measurements lack here; None if nothing.
+
+    Args:
+        programs: that they run.
+    """
+    if os.geteuid() != 0:
+        return "network namespaces need root: run it with sudo"
+    lacking = [program for program in ("unshare", "ip", *programs) if shutil.which(program) is None]
+    return f"install {' and '.join(lacking)}" if lacking else None
 
 
 def build_traffic(directory: Path) -> Path:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Write the tables and pictures of docs/performance.md from files of `compare.py`, `machines.py` and `where.py`.
 
-`publish.py FILE...` replaces the text between the marks of each file's kind, and the picture of that kind. `--json` of
-those programs wrote the files.
+It replaces the text between the marks of each file's kind, and the picture of that kind.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -66,7 +66,10 @@ def publish_file(file: Path, page: Path) -> None:
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit("usage: publish.py FILE...")
-    for name in sys.argv[1:]:
-        publish_file(Path(name), PAGE)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="that `--json` of those programs wrote")
+    try:
+        for name in parser.parse_args().files:
+            publish_file(name, PAGE)
+    except (OSError, ValueError, KeyError) as error:
+        parser.error(f"{name} is no such file: {error}")

@@ -24,7 +24,10 @@ from typing import Final
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # for the import below
 
-from tests.lab.debian import archive, codename
+try:
+    from tests.lab.debian import archive, codename
+except ModuleNotFoundError as error:
+    sys.exit(f"{error.name} is missing: run `sh tests/run --collect-only -q`, and use .venv/bin/python, which it makes")
 
 __all__ = ["RELEASES", "Release"]
 
@@ -53,8 +56,14 @@ class Release:
     libraries: tuple[str, ...]
 
     def missing(self) -> str | None:
-        """A sentence that says why its programs cannot run here; None if they can."""
-        return None if codename() else "the programs of Debian's packages need a Debian for x86-64"
+        """A sentence that says why its programs cannot run here; None if they can. Downloads packages."""
+        if not codename():
+            return "the programs of Debian's packages need a Debian for x86-64"
+        try:
+            self._files()
+        except AssertionError:
+            return f"apt-get cannot download the packages of Debian {self.number}, which needs the archive of Debian"
+        return None
 
     def command(self, program: str) -> list[str]:
         """The beginning of a command line of `pasta`, `passt` or `slirp4netns`. The first call downloads packages."""

@@ -1,12 +1,11 @@
 """The cost of the sandbox: the start of a command, and system calls, with and without it. No privileges are needed.
 
-    .venv/bin/python benchmarks/sandbox.py [ROUNDS]
-
 Each round takes turns, so that a change of the machine's load meets both alike. The values are medians.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -64,7 +63,9 @@ def starting(mode: Mode) -> float:
 
 def main() -> None:
     """Measure, and print a table."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default: {ROUNDS}")
+    rounds = max(parser.parse_args().rounds, 1)
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     cells: dict[str, Callable[[Mode], float]] = {
         "a system call without conditions (getppid)": lambda mode: in_child(lambda: calling(os.getppid, mode)),

@@ -2,7 +2,7 @@
 
 `python benchmarks/starts.py` needs no root. The rows of "a new program" begin with the start of a program, the others
 in a program that runs. The ways take turns; the table has medians and quartiles of the time and of the processor time,
-with that of all child processes that have ended. The modules must be compiled (`python -m compileall packages`).
+with that of all child processes that have ended. Python must find its bytecode: run `python -m compileall packages`.
 """
 
 from __future__ import annotations
@@ -105,4 +105,7 @@ async def main(rounds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    trio.run(main, parser.parse_args().rounds)
+    options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2: the table has quartiles")
+    trio.run(main, options.rounds)

@@ -24,7 +24,7 @@ from typing import Final
 
 from cells import CELLS, MEGABITS, Cell
 from compare import MISTAKES, allow_descriptors, at_most, keep_bytecode
-from laboratory import CellFailed, Laboratory
+from laboratory import CellFailed, Laboratory, missing
 from meter import busy_processors
 from programs import PROGRAMS, Guest, Program, sansnet
 from results import aligned, describe_host, digits, report
@@ -179,6 +179,9 @@ def describe(cell: Cell, program: Program, laboratory: Laboratory, seconds: floa
 
 def main() -> int:
     options = parse_arguments()
+    if reason := missing("gcc", "strace"):
+        report(f"where.py: {reason}")
+        return 1
     allow_descriptors()
     keep_bytecode([sys.executable])
     lines = [list(HEAD)]
@@ -186,6 +189,9 @@ def main() -> int:
     with Laboratory.build() as laboratory:
         for cell in options.cells:
             for program in options.programs:
+                if reason := program.missing():
+                    report(f"{reason}; {program.name} is left out")
+                    continue
                 report(f"{cell.name} {program.name}")
                 try:
                     lines.append(describe(cell, program, laboratory, options.seconds))

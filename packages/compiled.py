@@ -162,6 +162,10 @@ def _failure(output: str) -> str:
     lines = [line for line in output.splitlines() if ": warning: " not in line]
     if any("No module named 'mypyc'" in line or "No module named 'setuptools'" in line for line in lines):
         return f"{_VARIABLE}=1 needs {' and '.join(_TOOLS)}; install them, or let pip isolate the build"
+    missing = [line for line in lines if "error: " in line and "No such file or directory" in line]
+    if missing:
+        needed = "a C compiler and the header files of Python; Debian's packages gcc and python3-dev have them"
+        return f"{_VARIABLE}=1 needs {needed}:\n" + "\n".join(missing)
     errors = [line for line in lines if ": error: " in line] or lines[-20:]
     return (
         "mypyc cannot compile these lines; CONTRIBUTING.md says what compiled code may not do, and `interpreted` in "

@@ -103,6 +103,21 @@ def test_a_module_that_cannot_be_compiled_is_named_with_the_remedy(tmp_path: Pat
     assert [line.partition(": error")[0] for line in lines] == ["wrong/one.py:1"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "error: [Errno 2] No such file or directory: 'gcc'",
+        "error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory",
+        "/tmp/c/__native.h:4:10: fatal error: Python.h: No such file or directory",
+    ],
+)
+def test_a_missing_compiler_is_named_with_the_remedy(line: str) -> None:
+    """The first line is of setuptools, the second of its earlier versions, the third of gcc."""
+    message = compiled._failure(f"running build_ext\nx.c:1: warning: unused\n{line}\n")
+    needed = "a C compiler and the header files of Python; Debian's packages gcc and python3-dev have them"
+    assert message == f"SANSNET_COMPILED=1 needs {needed}:\n{line}"
+
+
 @pytest.mark.parametrize("value", ["yes", "2"])
 def test_another_value_of_the_variable_is_one_sentence(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANSNET_COMPILED", value)

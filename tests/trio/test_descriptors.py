@@ -1,10 +1,13 @@
-"""Closing the descriptors that a process does not need."""
+"""Closing the descriptors that a process does not need, and messages with descriptors."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import Final
+
+from sansnet_trio.linux.descriptors import receive_descriptors
 
 _SCRIPT: Final = """
 import os, resource, sys
@@ -47,3 +50,13 @@ def test_without_proc_those_below_the_limit_are_closed() -> None:
 def test_numbers_that_are_not_open_are_not_tried() -> None:
     """There may be a billion below the limit, and only newer C libraries have a call that closes a range."""
     assert closing("def closerange(*_): raise AssertionError\nos.closerange = closerange") == [0, 1, 2, 40]
+
+
+def test_the_last_message_of_a_process_that_has_not_read_all_is_received() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            ours.send(b"unread")
+            theirs.send(b"the reason")
+        assert receive_descriptors(ours, 100, 1) == (b"the reason", [])
+        assert receive_descriptors(ours, 100, 1) == (b"", [])

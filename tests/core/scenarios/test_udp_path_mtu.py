@@ -35,9 +35,10 @@ class Path:
         self.bench = bench or direct()
         self.family = family
         self.guest, self.remote = (GUEST, SERVER) if family == 4 else (GUEST6, SERVER6)
+        self.port = 5000
 
     def packet(self, data: bytes, ttl: int = 64) -> Ip:
-        return dataclasses.replace(udp(self.guest, 5000, self.remote, 7, data), ttl=ttl)
+        return dataclasses.replace(udp(self.guest, self.port, self.remote, 7, data), ttl=ttl)
 
     def send(self, *sizes: int, ttl: int = 64) -> list[SendDatagram]:
         """The orders for datagrams of one batch."""
@@ -328,3 +329,102 @@ def test_what_is_remembered_is_bounded() -> None:
         path.refuse(order, 1400, ORIGIN_ICMP)
         path.bench.now += 0.01
     assert len(path.bench.network._udp._path_mtu._told) == 4096
+
+
+@BOTH
+def test_the_largest_size_that_every_path_carries_is_never_tried(family: int) -> None:
+    assert [order.fragment_here for order in Path(family).send(1232)] == [True]
+    assert [is_strict(order) for order in Path(family).send(1233)] == [True]
+
+
+@BOTH
+def test_the_ttl_of_other_systems_is_no_traceroute(family: int) -> None:
+    path = Path(family)
+    [order] = path.send(8000, ttl=32)
+    assert path.refuse(order)
+
+
+@BOTH
+def test_a_large_datagram_behind_a_small_answer_is_no_probe(family: int) -> None:
+    """A search begins with 1200 bytes; this flow has carried less."""
+    path = Path(family)
+    [order] = path.send(1199)
+    path.answer(order)
+    [order] = path.send(1400)
+    assert path.refuse(order)
+
+
+@BOTH
+def test_an_mtu_just_below_the_packet_counts_and_so_does_the_least_one(family: int) -> None:
+    headers = 28 if family == 4 else 48
+    path = Path(family)
+    [order] = path.send(8000)
+    assert path.refuse(order, 8000 + headers - 1)
+    assert [is_strict(order) for order in path.send(8000, 8000 - 1)] == [False, False]
+    other = Path(family)
+    [order] = other.send(8000)
+    assert other.refuse(order, 68)
+
+
+@BOTH
+def test_the_guest_is_told_a_moment_later(family: int) -> None:
+    path = Path(family)
+    [order] = path.send(8000)
+    path.refuse(order)
+    path.bench.wait(0.09)
+    assert path.told() == []
+    path.bench.wait(0.02)
+    assert path.told() == [("echo reply", MTU)]
+
+
+@BOTH
+@pytest.mark.parametrize(("last", "told"), [(6144, []), (6143, [("echo reply", MTU)])])
+def test_a_quarter_of_a_mebibyte_is_much(family: int, last: int, told: list[tuple[str, int]]) -> None:
+    path = Path(family)
+    [order] = path.send(8000)
+    path.refuse(order)
+    path.send(*[8000] * 31, last)
+    path.bench.wait(0.2)
+    assert path.told() == told
+
+
+@BOTH
+def test_a_packet_of_just_the_mtu_is_none_that_asks(family: int) -> None:
+    """Another flow of the same path, which has become smaller."""
+    path = Path(family)
+    path.tell()
+    path.port += 1
+    [order] = path.send(MTU - (28 if family == 4 else 48))
+    assert path.refuse(order, 1300)
+
+
+@BOTH
+def test_a_program_that_asks_again_at_once_gets_an_error_again(family: int) -> None:
+    path = Path(family)
+    path.tell()
+    for _ in range(3):
+        [order] = path.send(8000)
+        assert path.refuse(order) == []
+        assert path.told() == [("datagram", MTU)]
+
+
+@BOTH
+def test_datagrams_that_were_on_their_way_when_a_path_became_smaller_are_sent(family: int) -> None:
+    path = Path(family)
+    path.tell()
+    [order] = path.send(8000)
+    assert path.refuse(order, 1300) == []
+    [order] = path.send(1340)
+    assert path.refuse(order, 1300)
+
+
+@BOTH
+def test_what_the_guest_was_told_is_over_after_its_time(family: int) -> None:
+    path = Path(family)
+    path.tell()
+    (told,) = path.bench.network._udp._path_mtu._told.values()
+    path.bench.wait(told.until - path.bench.now)
+    [order] = path.send(8000)
+    assert path.refuse(order, MTU, ORIGIN_ICMP if family == 4 else ORIGIN_ICMPV6) == []  # told by a router at that time
+    [order] = path.send(8000)
+    assert path.refuse(order)

@@ -85,7 +85,7 @@ def wrong_frames(frames: object, frame: object, error: TypeError) -> Exception:
     """
     if isinstance(frames, bytes | bytearray | memoryview | str) or not isinstance(frames, Iterable):
         return UsageError(f"frames: {frames!r:.100} is not a sequence of frames; give [frame]")
-    if isinstance(frame, bytes) or (isinstance(frame, memoryview) and frame.readonly):
+    if isinstance(frame, bytes) or (isinstance(frame, memoryview) and isinstance(frame.obj, bytes)):
         return error
     return UsageError(f"frames: {frame!r:.100} is not a frame; give bytes, or a memoryview of them")
 

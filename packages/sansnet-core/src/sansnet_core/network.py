@@ -281,7 +281,7 @@ class Network(Copyable):
             local: the host's address that it was sent to, for a socket of `forward_added` that is bound to none. The
                 guest's answers leave from there.
         """
-        self._begin(now)
+        self._begin(now, socket)
         try:
             self._datagrams.datagram_received(socket, source, data, segment_size, ttl, tos, local)
         except TypeError:  # compiled code refuses arguments of other types first
@@ -444,7 +444,7 @@ class Network(Copyable):
 
     def report_notices(self, wanted: bool) -> None:
         """Make notices even if the configuration does not ask for them (`wanted`), or return to what it says."""
-        self._context.notices = wanted or self._context.config.notices
+        self._context.notices = bool(wanted) or self._context.config.notices
 
     # time
 

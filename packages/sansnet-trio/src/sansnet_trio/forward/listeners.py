@@ -17,7 +17,6 @@ import resource
 import select
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from select import EPOLLIN
 from socket import SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM
@@ -56,7 +55,6 @@ _Poll: TypeAlias = Callable[[int], list[tuple[int, int]]]
 """`select.poll.poll`, with milliseconds."""
 
 
-@dataclass(slots=True, eq=False)
 class Listener:
     """A listening socket of a forwarded port.
 
@@ -66,9 +64,12 @@ class Listener:
         socket: the socket.
     """
 
-    at: ListenAddress
-    forward: ForwardRule
-    socket: Socket
+    __slots__ = ("at", "forward", "socket")
+
+    def __init__(self, at: ListenAddress, forward: ForwardRule, socket: Socket) -> None:
+        self.at = at
+        self.forward = forward
+        self.socket = socket
 
     @property
     def leads_to(self) -> int:

@@ -134,8 +134,8 @@ class Reaper(Uncopyable):
             while True:
                 try:
                     data = self._channel.recv(_MESSAGE.size, socket.MSG_DONTWAIT)
-                except ConnectionError:
-                    data = b""
+                except ConnectionResetError:  # it has ended with a request unread; its reports follow
+                    continue
                 found.append(Report(*_MESSAGE.unpack(data)) if data else Report(os.CLD_KILLED, signal.SIGKILL))
                 if not data:
                     break

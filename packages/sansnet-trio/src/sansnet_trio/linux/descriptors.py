@@ -50,7 +50,8 @@ class Uncopyable:
 def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tuple[bytes, list[int]]:
     """Receive a message and its descriptors, which are closed on exec (those of `socket.recv_fds` are not).
 
-    There may be fewer descriptors than were sent: the kernel drops those beyond our limit.
+    There may be fewer descriptors than were sent: the kernel drops those beyond our limit. If the other process has
+    ended with messages unread, the kernel says that first (ECONNRESET), although there may be messages of that process.
 
     Args:
         channel: a UNIX socket that keeps messages apart.
@@ -62,7 +63,10 @@ def receive_descriptors(channel: socket.socket, size: int, maximum: int) -> tupl
     """
     room = socket.CMSG_LEN(maximum * _ITEM)
     try:
-        data, ancillary, _, _ = channel.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, ancillary, _, _ = channel.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            data, ancillary, _, _ = channel.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     except MemoryError:  # before anything was received: a message is mostly much smaller than `size`
         size = min(channel.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_TRUNC), size)
         data, ancillary, _, _ = channel.recvmsg(max(size, 1), room, socket.MSG_CMSG_CLOEXEC)
