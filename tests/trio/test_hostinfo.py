@@ -315,8 +315,9 @@ BGP = """
     ip address add 2001:db8:7::7/128 dev lo
     ip address add 10.0.0.2/31 dev one scope link
     ip link set one up
+    until ip -6 route show table local | grep -q 2001:db8:7::7; do sleep 0.01; done
 """
-"""Addresses on the loopback interface, and a link to the router."""
+"""Addresses on the loopback interface, and a link to the router. The kernel makes the route to an address later."""
 
 
 @pytest.mark.kernel

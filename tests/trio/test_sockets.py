@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import resource
 import socket
 import subprocess
@@ -313,6 +314,42 @@ def test_a_resumed_stream_is_read_in_its_turn_if_others_wait() -> None:
             assert bench.network.data() == b""
             bench.round()
             assert bench.network.data() == b"firstsecond"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_all_data_arrive_whatever_the_sequence_of_events_and_orders(seed: int) -> None:
+    """An edge-triggered event comes once: data that were not read then must be read later."""
+    chance = random.Random(seed)
+    with Bench() as bench, socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as stack:
+        remotes: dict[SocketId, socket.socket] = {}
+        for name in map(SocketId, range(1, 4)):
+            bench.order(OpenStream(name, Endpoint(V4, listener.getsockname()[1]), None))
+            remotes[name] = stack.enter_context(listener.accept()[0])
+        bench.wait(lambda: len(bench.network.named("stream_connected")) == len(remotes))
+        sent = dict.fromkeys(remotes, b"")
+        for _ in range(60):
+            name = chance.choice([*remotes])
+            match chance.randrange(5):
+                case 0:
+                    data = chance.randbytes(chance.randrange(1, 40))
+                    remotes[name].sendall(data)
+                    sent[name] += data
+                case 1:
+                    bench.network.budget = chance.choice([0, 1, 7, 100])
+                case 2:
+                    bench.context.blocked = chance.choice([False, True])
+                case 3:
+                    bench.order(ResumeStream(name))
+                case 4:
+                    bench.round(0)
+        bench.network.budget = 100
+        bench.context.blocked = False
+        bench.order(*map(ResumeStream, remotes))
+
+        def received(name: SocketId) -> bytes:
+            return b"".join(fact[2] for fact in bench.network.named("stream_received") if fact[1] == name)
+
+        bench.wait(lambda: all(received(name) == data for name, data in sent.items()))
 
 
 def test_a_reset_without_a_budget_does_not_spin_and_is_reported_after_the_data() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -164,3 +165,43 @@ def test_the_short_cut_takes_all_but_the_first(link: str, version: int) -> None:
     assert not network._udp.known.receive(memoryview(bytearray(frame)))
     assert not network._udp.known.receive(twins.frame(7, b"data", ttl=0))
     assert not twins.networks[1]._udp.known.receive(frame)
+
+
+def _changed(frame: bytes, headers: int) -> Iterator[bytes]:
+    """The frame with each byte of its headers changed, with a right header checksum of IPv4 and as it is; and cut."""
+    for place in range(headers):
+        for bits in (1, 0x60, frame[place]):
+            wrong = bytearray(frame)
+            wrong[place] ^= bits
+            yield bytes(wrong)
+            ip = headers - 28
+            if wrong[ip] == 0x45:
+                wrong[ip + 10 : ip + 12] = bytes(2)
+                total = sum(int.from_bytes(wrong[at : at + 2], "big") for at in range(ip, ip + 20, 2))
+                wrong[ip + 10 : ip + 12] = (65535 - (total % 65535 or 65535)).to_bytes(2, "big")
+                yield bytes(wrong)
+    for size in range(len(frame)):
+        yield frame[:size]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+def test_each_changed_byte_of_a_datagram_has_the_same_effect(link: str, version: int) -> None:
+    twins = Twins(link, version)
+    right = [twins.frame(7, b"data"), twins.frame(7, b"may be sent in fragments", fragment=0, padding=3)]
+    for frame in right:
+        twins.each("receive_frames", right, twins.now)
+        twins.take()
+        for wrong in _changed(frame, _headers(twins)):
+            twins.each("receive_frames", [wrong, frame], twins.now)
+            twins.take()
+    too_large = right[0] + bytes(PLAIN.max_frame_size + 12)
+    for size in range(PLAIN.max_frame_size - 1, PLAIN.max_frame_size + 14):
+        twins.each("receive_frames", [too_large[:size]], twins.now)
+        twins.take()
+    assert len(twins.networks[0].flows()) >= 1
+
+
+def _headers(twins: Twins) -> int:
+    """Bytes of all headers of a datagram."""
+    return (12 if twins.config.link.vnet_header else 0) + 14 + (28 if twins.version == 4 else 48)

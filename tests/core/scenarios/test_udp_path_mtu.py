@@ -399,6 +399,14 @@ def test_a_packet_of_just_the_mtu_is_none_that_asks(family: int) -> None:
 
 
 @BOTH
+def test_one_byte_more_than_the_guest_was_told_asks(family: int) -> None:
+    path = Path(family)
+    path.tell()
+    most = MTU - (28 if family == 4 else 48)
+    assert [is_strict(order) for order in path.send(most, most + 1)] == [False, True]
+
+
+@BOTH
 def test_a_program_that_asks_again_at_once_gets_an_error_again(family: int) -> None:
     path = Path(family)
     path.tell()
@@ -418,13 +426,27 @@ def test_datagrams_that_were_on_their_way_when_a_path_became_smaller_are_sent(fa
     assert path.refuse(order, 1300)
 
 
+def _wait_until_forgotten(path: Path) -> None:
+    (told,) = path.bench.network._udp._path_mtu._told.values()
+    path.bench.wait(told.until - path.bench.now - 0.001)
+    path.bench.now = told.until
+
+
 @BOTH
 def test_what_the_guest_was_told_is_over_after_its_time(family: int) -> None:
     path = Path(family)
     path.tell()
-    (told,) = path.bench.network._udp._path_mtu._told.values()
-    path.bench.wait(told.until - path.bench.now)
+    _wait_until_forgotten(path)
     [order] = path.send(8000)
-    assert path.refuse(order, MTU, ORIGIN_ICMP if family == 4 else ORIGIN_ICMPV6) == []  # told by a router at that time
+    assert path.refuse(order)
+
+
+@BOTH
+def test_what_a_router_says_after_that_time_is_new(family: int) -> None:
+    path = Path(family)
+    path.tell()
+    _wait_until_forgotten(path)
+    [order] = path.send(8000)
+    assert path.refuse(order, MTU, ORIGIN_ICMP if family == 4 else ORIGIN_ICMPV6) == []
     [order] = path.send(8000)
     assert path.refuse(order)

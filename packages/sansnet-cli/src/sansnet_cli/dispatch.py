@@ -88,6 +88,7 @@ def _require_memory() -> None:
 def _do(arguments: Sequence[str]) -> int:
     match arguments:
         case ["run", *rest]:
+            _end_by_interrupt()
             from sansnet_cli.run.command import run
 
             return run(rest)
@@ -133,6 +134,16 @@ def _do(arguments: Sequence[str]) -> int:
             from sansnet_cli.options.records import CommandLineError
 
             raise CommandLineError(f"{unknown_command(arguments, COMMANDS)}; see `sansnet --help`")
+
+
+def _end_by_interrupt() -> None:
+    """Let SIGINT end this process, as SIGTERM does, until `CommandSignals` takes both.
+
+    Python's own handler raises KeyboardInterrupt, which is lost if that is in a callback, such as those of imports. The
+    first process of a container keeps it, since the kernel lets no signal without a handler end that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and os.getpid() != 1:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _may_be_typed(number: int) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from functools import partial
 from select import EPOLLIN, EPOLLOUT
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import trio
 
@@ -295,8 +295,9 @@ class Driver(Uncopyable):
                 self._services.driver_ended(self._program)
             self._program.end()
 
-    def impair(self, *, up: Impairment | None = None, down: Impairment | None = None, seed: int | None = None) -> None:
+    def impair(self, *, up: Impairment | None = None, down: Impairment | None = None, seed: Any = None) -> None:
         """Have other impairments between link and network from now on; see `GuestNetwork.impair`."""
+        # `Any` where others check the arguments of users, since this class is compiled
         if self.cables is None:
             from sansnet_trio.cables import Cables
 
@@ -314,7 +315,7 @@ class Driver(Uncopyable):
     def _decide_flow(self, socket: SocketId, verdict: Verdict) -> None:
         self.tell(lambda now: self._network.flow_decided(socket, verdict, now))
 
-    def subscribe(self, buffer: int = 1000) -> AbstractAsyncContextManager[Subscription]:
+    def subscribe(self, buffer: Any = 1000) -> AbstractAsyncContextManager[Subscription]:
         """The events of the network, for one subscriber and as long as the block runs; see `GuestNetwork.subscribe`."""
         return self._events.subscribe(buffer)
 
