@@ -8,6 +8,7 @@ from socket import SO_ERROR, SOL_SOCKET, socket
 from typing import Final
 
 from sansnet_core import Endpoint, ExtendedError
+from sansnet_core.mypyc import mypyc_attr
 from sansnet_trio.host import errqueue
 from sansnet_trio.host.errqueue import ORIGIN_LOCAL
 from sansnet_trio.host.socket_context import SocketContext
@@ -22,6 +23,7 @@ ANCILLARY_SIZE: Final = 128
 """Room for the control messages of one received packet, in bytes: TTL, TOS, segment size and local address."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PacketSocket:
     """Base class of a UDP or ping socket in the epoll set, where it is its own handler.
 
