@@ -37,10 +37,10 @@ class Packets(PacketSocket):
         super().__init__(bench.context, sock)
         self._read, self._fail = receive, failed
 
-    def _receive(self, now: float) -> None:
+    def receive(self, now: float) -> None:
         self._read()
 
-    def _failed(self, remote: Endpoint | None, error: ExtendedError, data: bytes, now: float) -> None:
+    def failed(self, remote: Endpoint | None, error: ExtendedError, data: bytes, now: float) -> None:
         self._fail(remote, data)
 
 

@@ -248,13 +248,15 @@ class DatagramSocket(PacketSocket):
         """
         self._refused = head, now, len(run[0]) if error.errno == errno.EMSGSIZE else 0
         self._context.datagrams_dropped += len(run) - 1
-        self._failed(head[0], error, run[0], now)
+        self.failed(head[0], error, run[0], now)
 
-    def _failed(self, remote: Endpoint | None, error: ExtendedError, data: Buffer, now: float) -> None:
+    def failed(self, remote: Endpoint | None, error: ExtendedError, data: Buffer, now: float) -> None:
+        """See `PacketSocket`."""
         if remote is not None:
             self._context.network.datagram_failed(self._id, remote, error, bytes(data), now)
 
-    def _receive(self, now: float) -> None:
+    def receive(self, now: float) -> None:
+        """See `PacketSocket`."""
         context, receive, deliver = self._context, self._socket.recvmsg_into, self._deliver
         view, buffers = context.view, (context.buffer,)
         for count in range(self._burst):

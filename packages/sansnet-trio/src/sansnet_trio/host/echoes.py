@@ -75,7 +75,8 @@ class EchoSocket(PacketSocket):
     def _report(self, order: SendEcho, error: ExtendedError, now: float) -> None:
         self._context.network.echo_failed(self._id, order.sequence, error, bytes(order.data), now)
 
-    def _receive(self, now: float) -> None:
+    def receive(self, now: float) -> None:
+        """See `PacketSocket`."""
         context = self._context
         for _ in range(_BURST):
             try:
@@ -92,7 +93,7 @@ class EchoSocket(PacketSocket):
             data = bytes(context.view[_HEADER.size : size])
             context.network.echo_received(self._id, decode(address).address, sequence, data, ttl, tos, now)
 
-    def _failed(self, remote: Endpoint | None, error: ExtendedError, packet: bytes, now: float) -> None:
+    def failed(self, remote: Endpoint | None, error: ExtendedError, packet: bytes, now: float) -> None:
         """Report an error of the queue, which quotes the packet from its ICMP header on."""
         if len(packet) >= _HEADER.size:
             _, _, _, _, sequence = _HEADER.unpack_from(packet)

@@ -50,11 +50,11 @@ class PacketSocket:
         self._may_fragment: bool | None = None  # as in a new socket
         context.poller.add(self._fd, EPOLLIN, self)
 
-    def _receive(self, now: float) -> None:
+    def receive(self, now: float) -> None:
         """Read the packets that have arrived; `now` is the time of the batch."""
         raise NotImplementedError
 
-    def _failed(self, remote: Endpoint | None, error: ExtendedError, data: bytes, now: float) -> None:
+    def failed(self, remote: Endpoint | None, error: ExtendedError, data: bytes, now: float) -> None:
         """Report an error of the queue that came from the network.
 
         Args:
@@ -100,7 +100,7 @@ class PacketSocket:
             if error.origin == ORIGIN_LOCAL:
                 reason = error  # on an unconnected socket it does not name the destination's port
             else:
-                self._failed(remote, error, data, now)
+                self.failed(remote, error, data, now)
         return reason
 
     def leave(self) -> None:
@@ -119,7 +119,7 @@ class PacketSocket:
                 self._context.poller.change(self._fd, 0)
                 self._context.parked.append(self._resume)
             else:
-                self._receive(now)
+                self.receive(now)
 
     def _resume(self) -> None:
         if self._fd >= 0:
