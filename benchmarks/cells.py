@@ -44,6 +44,8 @@ BURST_LIMIT: Final = 15.0
 """Seconds after which connections of a burst are lost."""
 
 IDLE_COUNTS: Final = (1_000, 5_000)
+CONVERSATION: Final = 2.0
+"""Seconds of traffic before flows are opened that stay idle."""
 CONNECT_LIMIT: Final = 30.0
 """Seconds that opening thousands of flows may take."""
 
@@ -185,9 +187,15 @@ def idle(kind: str, size: int) -> Cell:
     name = f"idle-{kind}"
 
     def measure(program: Program, laboratory: Laboratory, seconds: float) -> Iterator[Sample]:
-        with ends(program, laboratory, "out", DEFAULT_MTU, Traffic(name, size=size)) as (guest, _, client):
+        with contextlib.ExitStack() as stack:
+            enter = stack.enter_context
+            guest = enter(program.guest(laboratory, DEFAULT_MTU))
             if guest.program is None:
                 return
+            settle(guest)
+            converse(laboratory, guest)
+            enter(laboratory.end(laboratory.upstream, "serve", Traffic(name, size=size)))
+            client = enter(laboratory.end(guest.namespace, "connect", Traffic(name, size=size)))
             totals = []
             for number in IDLE_COUNTS:
                 client.tell(str(number))
@@ -196,6 +204,14 @@ def idle(kind: str, size: int) -> Cell:
             yield Sample(name, (totals[1] - totals[0]) / (IDLE_COUNTS[1] - IDLE_COUNTS[0]))
 
     return Cell(name, (Row(name, "KiB", 1 << 10, more_is_better=False),), measure, limit=2 * CONNECT_LIMIT)
+
+
+def converse(laboratory: Laboratory, guest: Guest) -> None:
+    """Some traffic of one flow: a program may keep the latest, whatever it was, and that is no memory of idle flows."""
+    task = Traffic("udp-rr", CONVERSATION, LATENCY_SIZE)
+    with laboratory.end(laboratory.upstream, "serve", task), laboratory.end(guest.namespace, "connect", task) as client:
+        for _ in range(2):
+            client.read_line(WARM_UP + CONVERSATION + PATIENCE)
 
 
 def settled_bytes(guest: Guest) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -74,6 +74,39 @@ def test_a_run_is_sent_whole_when_the_error_was_an_earlier_ones() -> None:
             bench.order(SendDatagram(ONE, nobody, bytes(128), 1, 64, 0))
         bench.quiet()
         assert len(refusals(bench)) == 6  # one for each send of at most 64
+
+
+def large_ones() -> None:
+    """They leave one by one, in sequence with small ones and with those of other options."""
+    with opened(ANY4) as bench, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as remote:
+        remote.settimeout(5)
+        remote.bind(encode(V4, 0))
+        endpoint = Endpoint(V4, remote.getsockname()[1])
+        parts = [(2000, 64)] * 3 + [(3000, 64), (9, 64), (9, 64), (2000, 64), (4000, 63), (2000, 63), (1400, 63)]
+        sent = [bytes([number]) * size for number, (size, _) in enumerate(parts)]
+        bench.order(
+            *(SendDatagram(ONE, endpoint, data, 0, ttl, 0, True) for data, (_, ttl) in zip(sent, parts, strict=True))
+        )
+        assert [remote.recv(65536) for _ in sent] == sent
+
+
+def large_ones_to_nobody() -> None:
+    """The kernel reports for each one that the one before has failed, and does not send it until then."""
+    with opened(ANY4) as bench:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+            closed.bind(encode(V4, 0))
+            nobody = Endpoint(V4, closed.getsockname()[1])
+        bench.order(*(SendDatagram(ONE, nobody, bytes(2000), 0, 64, 0, True) for _ in range(12)))
+        bench.quiet()
+        assert [code for code, _ in refusals(bench)] == [errno.ECONNREFUSED] * 12
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("end", [large_ones, large_ones_to_nobody], ids=["a server", "nobody"])
+def test_datagrams_that_are_too_large_for_runs_are_all_sent(end: Callable[[], None]) -> None:
+    with held_namespace() as namespace:
+        namespace.shell("ip link set lo up mtu 1500")
+        namespace.call(end)
 
 
 @pytest.mark.kernel

@@ -319,7 +319,7 @@ class ListenerService:
         deliver = partial(self._deliver, listener, entry, identity)
         try:
             # The listener outlives the network, so it keeps its socket
-            served = DatagramSocket(self._context, identity, listener.socket, deliver=deliver, keep_open=True)
+            served = DatagramSocket(self._context, identity, listener.socket, deliver=deliver)
         except OSError:
             network.forward_removed(identity, now)
             raise

@@ -2,8 +2,8 @@
 
 Theory of operation. Datagrams of one batch with equal destination, TTL, TOS and size are collected in `_run` and sent
 by one `sendmsg` with UDP_SEGMENT; only the last of them may be shorter. Segments must fit the route's MTU, so
-`_segment_limit` remembers the smallest size that the kernel refused, and datagrams of that size or more are sent one by
-one.
+`_segment_limit` remembers the smallest size that the kernel refused. Datagrams of that size or more are collected, too,
+and sent one by one: each takes the kernel so long that all other code has left the processor's caches meanwhile.
 
 A system call on a UDP socket may fail with the error of an *earlier* packet and then does nothing. So after a failure
 the error queue is read first; unless the queue says that this very packet failed, the call is tried once more.
@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 from sansnet_core import Buffer, Endpoint, ExtendedError, OpenDatagram, SendDatagram, SocketId
 from sansnet_trio.host.errqueue import local_error
 from sansnet_trio.host.packet_socket import ANCILLARY_SIZE, NO_ROOM, PacketSocket
-from sansnet_trio.host.sockaddr import decode, encode, family_of
+from sansnet_trio.host.sockaddr import decode, encode, encode_once, family_of
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
     MAX_SEGMENTS,
@@ -67,7 +67,7 @@ def open_datagrams(context: SocketContext, order: OpenDatagram) -> socket:
         context.choose_device(sock, address)
         try:
             # A guest must not take the ports of the host's own services if this process runs as root
-            sock.bind(encode(address, port if port >= _PRIVILEGED_PORTS else 0, context.scope))
+            sock.bind(encode_once(address, port if port >= _PRIVILEGED_PORTS else 0, context.scope))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
@@ -104,62 +104,36 @@ def report_datagram(
     context.network.datagram_received(identity, source, data, segment_size, ttl, tos, now, local)
 
 
-class DatagramSocket:
+class DatagramSocket(PacketSocket):
     """One UDP socket of the host.
 
     Args:
         context: the state that the sockets share.
         identity: the core's name for the socket.
-        sock: the socket, bound.
-        deliver: called for each datagram that arrives, or run of them; None reports it to the network.
-        keep_open: `close` leaves the socket open, because it belongs to the caller. Otherwise this object owns it.
+        sock: the socket, bound. This object owns it, unless there is `deliver`.
+        deliver: called for each datagram that arrives, or run of them; None reports it to the network. With it, the
+            socket belongs to the caller, and `close` leaves it open.
 
     Raises:
         OSError: the epoll set has no room for it; then the caller still owns the socket.
     """
 
-    __slots__ = (
-        "_burst",
-        "_context",
-        "_deliver",
-        "_head",
-        "_id",
-        "_keep_open",
-        "_packets",
-        "_refused",
-        "_refused_at",
-        "_refused_size",
-        "_room",
-        "_run",
-        "_segment_limit",
-        "_size",
-        "_socket",
-    )
+    __slots__ = ("_burst", "_deliver", "_head", "_id", "_refused", "_room", "_run", "_segment_limit", "_size")
 
     def __init__(
-        self,
-        context: SocketContext,
-        identity: SocketId,
-        sock: socket,
-        *,
-        deliver: Deliver | None = None,
-        keep_open: bool = False,
+        self, context: SocketContext, identity: SocketId, sock: socket, *, deliver: Deliver | None = None
     ) -> None:
-        self._context = context
         self._id: SocketId = identity
-        self._socket = sock
         self._deliver = deliver
-        self._keep_open = keep_open
         self._burst = 1
         self._run = _NOTHING
         self._head: _Head | None = None  # of the run
-        self._size = 0  # of each datagram of the run
+        self._size = 0  # of each datagram of the run; if that is too large for a run, of the first one
         self._room = 0  # bytes that can be added to the run
         self._segment_limit = _MAX_PAYLOAD
-        self._refused: _Head | None = None  # the datagrams that the kernel refused last, when, and from which size on
-        self._refused_at = 0.0
-        self._refused_size = 0
-        self._packets = PacketSocket(context, sock, self._receive, self._failed)
+        self._refused: tuple[_Head, float, int] | None = None
+        """The datagrams that the kernel refused last, when, and from which size on."""
+        super().__init__(context, sock)
 
     def queue(self, order: SendDatagram, now: float) -> bool:
         """Keep a datagram, or the datagrams of a run, for `flush`.
@@ -182,26 +156,46 @@ class DatagramSocket:
         return first
 
     def _append(self, head: _Head, data: Buffer, now: float) -> None:
-        run, size = self._run, len(data)
-        if run and 0 < size <= self._size and size <= self._room and len(run) < MAX_SEGMENTS and head == self._head:
-            run.append(data)
-            self._room = self._room - size if size == self._size else 0
-            return
+        run, size, limit = self._run, len(data), self._segment_limit
+        if run and head == self._head:
+            if size >= limit <= self._size:
+                run.append(data)
+                return
+            if 0 < size <= self._size and size <= self._room and len(run) < MAX_SEGMENTS:
+                run.append(data)
+                self._room = self._room - size if size == self._size else 0
+                return
         self.flush(now)
         self._run = [data]
         self._head = head
         self._size = size
-        self._room = _MAX_PAYLOAD - size if size < self._segment_limit else 0
+        self._room = _MAX_PAYLOAD - size if size < limit else 0
 
     def flush(self, now: float) -> None:
         """Send the datagrams that wait."""
         run, head = self._run, self._head
         if not run or head is None:
             return
-        self._run, self._head = _NOTHING, None
-        if len(run) == 1 or not self._send(head, run, now):
-            for data in run:
+        self._run, self._head, self._room = _NOTHING, None, 0
+        if len(run) == 1:
+            self._send(head, run, now)
+        elif self._size >= self._segment_limit or not self._send(head, run, now):
+            self._send_each(head, run, now)
+
+    def _send_each(self, head: _Head, run: list[Buffer], now: float) -> None:
+        """Send datagrams one by one. After a failure each one is sent as if it were alone."""
+        self._send(head, run[:1], now)
+        others = iter(run[1:])
+        if head[-1] is None and (self._refused is None or self._refused[:2] != (head, now)):
+            send, address = self._socket.sendto, encode(*head[0], self._context.scope)
+            data: Buffer = b""
+            try:
+                for data in others:
+                    send(data, address)
+            except OSError:
                 self._send(head, [data], now)
+        for data in others:
+            self._send(head, [data], now)
 
     def _send(self, head: _Head, run: list[Buffer], now: float) -> bool:
         """Send a datagram or a run.
@@ -210,14 +204,14 @@ class DatagramSocket:
             False if these datagrams must be sent one by one.
         """
         size = len(run[0])
-        if now == self._refused_at and head == self._refused and size >= self._refused_size:
+        if self._refused is not None and self._refused[:2] == (head, now) and size >= self._refused[2]:
             if len(run) > 1:
                 return False  # the last one may be small enough
             self._context.datagrams_dropped += 1
             return True
         remote, ttl, tos, may_fragment, local = head
         try:
-            self._packets.options.set(ttl, tos, may_fragment)
+            self.set_options(ttl, tos, may_fragment)
         except OSError as error:
             self._refuse(head, run, local_error(error), now)
             return True
@@ -236,7 +230,7 @@ class DatagramSocket:
                 if error.errno in NO_ROOM:
                     self._context.datagrams_dropped += len(run)
                     return True
-                reason = self._packets.read_errors(now)
+                reason = self.read_errors(now)
                 if reason is None and not again:
                     again = True
                     continue
@@ -252,16 +246,17 @@ class DatagramSocket:
 
         Trying and reporting each one would take 20 to 45 us; one frame of the guest can hold 128 of them.
         """
-        self._refused, self._refused_at = head, now
-        self._refused_size = len(run[0]) if error.errno == errno.EMSGSIZE else 0
+        self._refused = head, now, len(run[0]) if error.errno == errno.EMSGSIZE else 0
         self._context.datagrams_dropped += len(run) - 1
-        self._failed(head[0], error, run[0], now)
+        self.failed(head[0], error, run[0], now)
 
-    def _failed(self, remote: Endpoint | None, error: ExtendedError, data: Buffer, now: float) -> None:
+    def failed(self, remote: Endpoint | None, error: ExtendedError, data: Buffer, now: float) -> None:
+        """See `PacketSocket`."""
         if remote is not None:
             self._context.network.datagram_failed(self._id, remote, error, bytes(data), now)
 
-    def _receive(self, now: float) -> None:
+    def receive(self, now: float) -> None:
+        """See `PacketSocket`."""
         context, receive, deliver = self._context, self._socket.recvmsg_into, self._deliver
         view, buffers = context.view, (context.buffer,)
         for count in range(self._burst):
@@ -271,7 +266,7 @@ class DatagramSocket:
                 self._burst = count or 1
                 return
             except OSError:
-                self._packets.read_errors(now)
+                self.read_errors(now)
                 continue
             source, data = decode(address, context.scope), bytes(view[:size])
             if deliver is None:
@@ -283,6 +278,6 @@ class DatagramSocket:
 
     def close(self) -> None:
         """Leave the epoll set, and close the socket unless it is the caller's."""
-        self._packets.leave()
-        if not self._keep_open:
+        self.leave()
+        if self._deliver is None:
             self._socket.close()

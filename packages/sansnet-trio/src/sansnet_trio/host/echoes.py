@@ -23,7 +23,7 @@ _REPLY: Final = {True: 0, False: 129}
 _BURST: Final = 16
 
 
-class EchoSocket:
+class EchoSocket(PacketSocket):
     """One ping socket of the host.
 
     Args:
@@ -35,23 +35,22 @@ class EchoSocket:
             the epoll set has no room for it.
     """
 
-    __slots__ = ("_context", "_id", "_is_ipv4", "_packets", "_socket")
+    __slots__ = ("_id", "_is_ipv4")
 
     def __init__(self, context: SocketContext, order: OpenEcho) -> None:
         family = family_of(order.remote)
-        self._context = context
         self._id: SocketId = order.socket
         self._is_ipv4 = family == AF_INET
         protocol = IPPROTO_ICMP if self._is_ipv4 else IPPROTO_ICMPV6
-        self._socket = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
+        sock = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol)
         try:
-            prepare_echo(self._socket, family)
-            context.choose_device(self._socket, order.remote)
+            prepare_echo(sock, family)
+            context.choose_device(sock, order.remote)
             if order.local is not None:
-                self._socket.bind(encode(order.local, 0, context.scope))
-            self._packets = PacketSocket(context, self._socket, self._receive, self._failed)
+                sock.bind(encode(order.local, 0, context.scope))
+            super().__init__(context, sock)
         except BaseException:
-            self._socket.close()
+            sock.close()
             raise
 
     def send(self, order: SendEcho, now: float) -> None:
@@ -60,12 +59,12 @@ class EchoSocket:
         packet = _HEADER.pack(_REQUEST[self._is_ipv4], 0, 0, 0, order.sequence) + order.data
         for attempt in (1, 2):
             try:
-                self._packets.options.set(order.ttl, order.tos, order.may_fragment)
+                self.set_options(order.ttl, order.tos, order.may_fragment)
                 self._socket.sendto(packet, address)
             except OSError as error:
                 if error.errno in NO_ROOM:
                     self._context.datagrams_dropped += 1
-                elif reason := self._packets.read_errors(now):
+                elif reason := self.read_errors(now):
                     self._report(order, reason, now)  # it holds more than the error number, such as the MTU
                 elif attempt == 1:
                     continue
@@ -76,7 +75,8 @@ class EchoSocket:
     def _report(self, order: SendEcho, error: ExtendedError, now: float) -> None:
         self._context.network.echo_failed(self._id, order.sequence, error, bytes(order.data), now)
 
-    def _receive(self, now: float) -> None:
+    def receive(self, now: float) -> None:
+        """See `PacketSocket`."""
         context = self._context
         for _ in range(_BURST):
             try:
@@ -84,7 +84,7 @@ class EchoSocket:
             except BlockingIOError:
                 return
             except OSError:
-                self._packets.read_errors(now)
+                self.read_errors(now)
                 continue
             if size < _HEADER.size or context.buffer[0] != _REPLY[self._is_ipv4]:
                 continue
@@ -93,7 +93,7 @@ class EchoSocket:
             data = bytes(context.view[_HEADER.size : size])
             context.network.echo_received(self._id, decode(address).address, sequence, data, ttl, tos, now)
 
-    def _failed(self, remote: Endpoint | None, error: ExtendedError, packet: bytes, now: float) -> None:
+    def failed(self, remote: Endpoint | None, error: ExtendedError, packet: bytes, now: float) -> None:
         """Report an error of the queue, which quotes the packet from its ICMP header on."""
         if len(packet) >= _HEADER.size:
             _, _, _, _, sequence = _HEADER.unpack_from(packet)
@@ -101,5 +101,5 @@ class EchoSocket:
 
     def close(self) -> None:
         """Close the socket."""
-        self._packets.leave()
+        self.leave()
         self._socket.close()

@@ -1,17 +1,17 @@
 """Conversion between the core's endpoints and the address tuples of Python's sockets.
 
-Both directions are cached: Python's addresses are text, and parsing it for each datagram costs more than a lookup.
+Both directions have a cache: Python's addresses are text, and parsing it for each datagram costs more than a lookup.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sansnet_core import Endpoint, addresses
 
-__all__ = ["SocketAddress", "decode", "encode", "family_of"]
+__all__ = ["SocketAddress", "decode", "encode", "encode_once", "family_of"]
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
@@ -21,9 +21,8 @@ def family_of(address: bytes) -> int:
     return AF_INET if len(address) == 4 else AF_INET6
 
 
-@lru_cache(maxsize=4096)
-def encode(address: bytes, port: int, scope: int = 0) -> SocketAddress:
-    """The address tuple for `connect`, `bind` and `sendto`.
+def encode_once(address: bytes, port: int, scope: int = 0) -> SocketAddress:
+    """The address tuple for `connect`, `bind` and `sendto`; not cached.
 
     Args:
         address: 4 or 16 bytes.
@@ -38,6 +37,10 @@ def encode(address: bytes, port: int, scope: int = 0) -> SocketAddress:
         return inet_ntop(AF_INET6, address), port, 0, 0
     plain, zone = addresses.split_zone(address)
     return inet_ntop(AF_INET6, plain), port, 0, zone or scope
+
+
+encode: Final = lru_cache(maxsize=4096)(encode_once)
+"""The same for addresses that are used again."""
 
 
 @lru_cache(maxsize=4096)

@@ -282,14 +282,13 @@ class Associations:
             proxy: of the kind `SOCKS5`.
             admission: of the flow. If it has a host name, the proxy gets that in place of the address.
         """
-        context, name = self._context, admission.name
+        name = admission.name
         self._table.make_room(inbound=False)
         key = b"%b%d %b %b" % (guest.address, guest.port, proxy.name.encode(), (name or "").encode())
         association = self._associations.get(key)
         if association is None or association.proxy != proxy:
             association = self._begin(key, proxy, guest, remote)
         flow = Flow(
-            context.egress,
             association,
             guest,
             remote,

@@ -8,7 +8,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 from sansnet_core.addresses import UNSPECIFIED
-from sansnet_core.egress import Egress, FlowHeaders
+from sansnet_core.egress import FlowHeaders
 from sansnet_core.errors import Reason
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.notices import FlowClosed
@@ -27,66 +27,91 @@ BELOW_BASE: Final = 1199
 class Mapping:
     """The host socket of one address and port of the guest; it is closed with its last flow.
 
+    Most mappings have only one flow ever, so the tables are made with the second one.
+
     Attributes:
         socket: its name.
         key: its place in the handler's table.
-        guest: the guest's endpoint.
         name: the host name of all its flows, if their destination is an address of that name's own; else None.
         alias: the address that stands for the host's address in the guest's packets, if all flows lead to one host
             address that is another one; else None.
-        flows: by the host's endpoint.
-        addresses: host address -> number of flows to it; None while there was only one flow, as with most mappings.
+        addresses: host address -> number of flows to it; None while there was only one flow.
         groups: number of flows with a multicast destination.
     """
 
-    __slots__ = ("addresses", "alias", "flows", "groups", "guest", "key", "name", "socket")
+    __slots__ = ("_flows", "_only", "addresses", "alias", "groups", "key", "name", "socket")
 
-    def __init__(
-        self, socket: SocketId, key: bytes, guest: Endpoint, alias: bytes | None, name: str | None = None
-    ) -> None:
+    def __init__(self, socket: SocketId, key: bytes, alias: bytes | None, name: str | None = None) -> None:
         self.socket = socket
         self.key = key
-        self.guest = guest
         self.alias = alias
         self.name = name
-        self.flows: dict[Endpoint, Flow] = {}
+        self._only: Flow | None = None
+        self._flows: dict[Endpoint, Flow] | None = None
+        """By the host's endpoint; None while there was only one."""
         self.addresses: Counter[bytes] | None = None
         self.groups = 0
 
+    @property
+    def flows(self) -> dict[Endpoint, Flow]:
+        """The flows, by the host's endpoint."""
+        if self._flows is not None:
+            return self._flows
+        return {} if self._only is None else {self._only.host: self._only}
+
+    @flows.setter
+    def flows(self, flows: dict[Endpoint, Flow]) -> None:
+        several = len(flows) > 1
+        self._flows = flows if several else None
+        self._only = None if several else next(iter(flows.values()), None)
+        self.addresses = Counter(host.address for host in flows) if several else None
+        self.groups = sum(flow.group for flow in flows.values())
+
+    @property
+    def guest(self) -> Endpoint:
+        """The guest's endpoint, which all flows have in common."""
+        return next(iter(self.flows.values())).guest
+
+    def find(self, host: Endpoint) -> Flow | None:
+        """The flow to an endpoint of the host."""
+        only = self._only
+        if only is not None:
+            return only if only.host == host else None
+        return self._flows.get(host) if self._flows is not None else None
+
     def find_groups(self, is_group: Callable[[bytes], bool]) -> None:
         """Follow another set of groups; `is_group` takes the address of a host."""
-        for flow in self.flows.values():
+        flows = self.flows
+        for flow in flows.values():
             flow.group = is_group(flow.host.address)
-        self.groups = sum(flow.group for flow in self.flows.values())
+        self.groups = sum(flow.group for flow in flows.values())
 
     def attach(self, flow: Flow) -> None:
         """Carry a flow."""
-        self.flows[flow.host] = flow
-        self.groups += flow.group
-        if self.addresses is not None:
+        if self._flows is not None and self.addresses is not None:
+            self._flows[flow.host] = flow
             self.addresses[flow.host.address] += 1
-        elif len(self.flows) > 1:
-            self.count_addresses()
-
-    def count_addresses(self) -> None:
-        """Count the addresses of the flows that there are."""
-        self.addresses = Counter(host.address for host in self.flows)
+            self.groups += flow.group
+        else:
+            self.flows = {**self.flows, flow.host: flow}
 
     def has_address(self, address: bytes) -> bool:
         """Whether there is a flow to a host address."""
         if self.addresses is not None:
             return address in self.addresses
-        return any(host.address == address for host in self.flows)
+        return self._only is not None and self._only.host.address == address
 
     def detach(self, flow: Flow) -> bool:
         """Forget a flow; whether the socket is no longer needed."""
-        del self.flows[flow.host]
         self.groups -= flow.group
-        if self.addresses is not None:
-            self.addresses[flow.host.address] -= 1
-            if not self.addresses[flow.host.address]:
-                del self.addresses[flow.host.address]
-        return not self.flows
+        if self._flows is None or self.addresses is None:
+            self._only = None
+            return True
+        del self._flows[flow.host]
+        self.addresses[flow.host.address] -= 1
+        if not self.addresses[flow.host.address]:
+            del self.addresses[flow.host.address]
+        return not self._flows
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -107,6 +132,10 @@ class ForwardedPort:
         self.address = address
         self.port = port
         self.flows: dict[Endpoint, Flow] = {}
+
+    def find(self, host: Endpoint) -> Flow | None:
+        """The flow to an endpoint of the host."""
+        return self.flows.get(host)
 
     def target(self, size: int) -> Endpoint:
         """The guest's endpoint, for reports; an address that is not fixed is `size` zero bytes."""
@@ -200,12 +229,11 @@ End: TypeAlias = Mapping | ForwardedPort | Served | Relayed
 class Flow:
     """The datagrams between one endpoint of the guest and one remote endpoint.
 
+    The endpoints in the guest's packets are made from the key when they are needed: a guest can have many idle flows.
+
     Attributes:
         key: see `flow_key`.
-        end: the host socket or the service, and `socket` its name.
-        served: whether the program is the other end.
-        relay: the other end, if that is the relay of a proxy.
-        guest, remote: the endpoints in the guest's packets.
+        end: the host socket, the service or the relay.
         host: the remote endpoint for the host's socket; `remote` if the program is the other end.
         inbound: whether an outsider or the program began it.
         redirected: whether a rule or a verdict chose `host`.
@@ -214,7 +242,7 @@ class Flow:
         judgement: the one that let it open, for notices; None if there was none.
         others: the host's endpoints that are tried if `host` cannot be reached, in order.
         first: TTL, TOS and whether it may be fragmented, of the guest's first datagram, if there are `others`.
-        headers: for datagrams to the guest.
+        headers: for datagrams to the guest, and `mac` the guest's Ethernet address while there are none; see `headers`.
         local: the host's address that the remote host last sent to.
         last_used: time of the latest datagram, and `last_from_guest` of the guest's latest one.
         sent, received: payload bytes from and to the guest.
@@ -233,7 +261,6 @@ class Flow:
         "errno",
         "first",
         "group",
-        "guest",
         "headers",
         "host",
         "inbound",
@@ -242,23 +269,19 @@ class Flow:
         "last_from_guest",
         "last_used",
         "local",
+        "mac",
         "name",
         "others",
         "outdated",
         "received",
         "redirected",
-        "relay",
-        "remote",
         "sent",
-        "served",
-        "socket",
         "tried",
         "whole",
     )
 
     def __init__(
         self,
-        egress: Egress,
         end: End,
         guest: Endpoint,
         remote: Endpoint,
@@ -273,11 +296,6 @@ class Flow:
     ) -> None:
         self.key = flow_key(guest, remote)
         self.end = end
-        self.socket = end.socket
-        self.served = isinstance(end, Served)
-        self.relay = end if isinstance(end, Relayed) else None
-        self.guest = guest
-        self.remote = remote
         self.host = host
         self.inbound = inbound
         self.redirected = redirected
@@ -286,7 +304,8 @@ class Flow:
         self.judgement = judgement
         self.others = others
         self.first = (0, 0, False)
-        self.headers = FlowHeaders(egress, remote, guest, UDP)
+        self.headers: FlowHeaders | None = None
+        self.mac = b""
         self.local: bytes | None = None
         self.last_used = self.last_from_guest = -inf
         self.sent = self.received = 0
@@ -295,6 +314,28 @@ class Flow:
         self.outdated = False
         self.whole = BELOW_BASE
         self.tried: tuple[int, int, float] | None = None
+
+    @property
+    def socket(self) -> SocketId:
+        """The name of its other end."""
+        return self.end.socket
+
+    @property
+    def served(self) -> bool:
+        """Whether the program is the other end."""
+        return isinstance(self.end, Served)
+
+    @property
+    def guest(self) -> Endpoint:
+        """The guest's endpoint."""
+        key = self.key
+        return Endpoint._make((key[: (len(key) - 4) >> 1], int.from_bytes(key[-4:-2], "big")))
+
+    @property
+    def remote(self) -> Endpoint:
+        """The remote endpoint in the guest's packets."""
+        key = self.key
+        return Endpoint._make((key[(len(key) - 4) >> 1 : -4], int.from_bytes(key[-2:], "big")))
 
     def closed(self, now: float, reason: Reason | None = None) -> FlowClosed:
         """The notice of its end, for a reason if a rule ends it. A failure counts as its cause if nothing came back."""

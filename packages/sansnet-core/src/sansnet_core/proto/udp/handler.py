@@ -177,24 +177,23 @@ class Udp:
     def _from_guest(self, flow: Flow, data: Buffer, segment_size: int, ttl: int, tos: int, may_fragment: bool) -> None:
         """Send a datagram of a flow to its other end, or a run of them."""
         context = self._context
-        if flow.last_used != context.now:
-            self._table.touch(flow)
-        flow.last_from_guest = context.now
+        flow.last_used = flow.last_from_guest = context.now
         flow.sent += len(data)
         flow.datagrams_sent += 1
-        if flow.relay is not None:
-            flow.relay.send(flow, data, segment_size, tos)
+        end = flow.end
+        if isinstance(end, Relayed):
+            end.send(flow, data, segment_size, tos)
             return
         if (
             len(data) > MAX_DATA4
             and min(segment_size or len(data), len(data)) > checks.MAX_DATA[len(flow.host.address)]
         ):
             error = ExtendedError(EMSGSIZE, ORIGIN_LOCAL, 0, 0, 0, None)
-            self.datagram_failed(flow.socket, flow.host, error, bytes(data))
+            self.datagram_failed(end.socket, flow.host, error, bytes(data))
             return
-        if flow.served:
+        if isinstance(end, Served):
             context.out.orders.append(
-                DeliverDatagram(flow.socket, flow.guest, flow.remote, data, segment_size, ttl, tos)
+                DeliverDatagram(end.socket, flow.guest, flow.remote, data, segment_size, ttl, tos)
             )
             return
         fragment_here = False
@@ -204,12 +203,12 @@ class Udp:
                 fragment_here = True
             elif segment_size and flow.tried is not None:  # the first of a run tells how the others must be sent
                 context.out.orders.append(
-                    SendDatagram(flow.socket, flow.host, data[:size], 0, ttl, tos, False, flow.local)
+                    SendDatagram(end.socket, flow.host, data[:size], 0, ttl, tos, False, flow.local)
                 )
                 data, fragment_here = data[size:], True
                 segment_size = size if len(data) > size else 0
         context.out.orders.append(
-            SendDatagram(flow.socket, flow.host, data, segment_size, ttl, tos, may_fragment, flow.local, fragment_here)
+            SendDatagram(end.socket, flow.host, data, segment_size, ttl, tos, may_fragment, flow.local, fragment_here)
         )
 
     def _is_dhcp(self, ip: IpHeader, header: udp.UdpHeader, buf: Buffer) -> bool:
@@ -273,7 +272,7 @@ class Udp:
         """See `Network.datagram_received`."""
         try:
             mapping = self._sockets[socket]
-            flow = mapping.flows.get(source)
+            flow = mapping.find(source)
         except (KeyError, TypeError):
             checks.socket_name(socket)
             checks.datagram(source, data, segment_size, ttl, tos, local)
@@ -297,17 +296,19 @@ class Udp:
 
     def _to_guest(self, flow: Flow, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
         """Send the guest a datagram of a flow, or a run of them."""
-        if len(data) > MAX_DATA4 and not flow.headers.holds(data, segment_size):
+        headers = flow.headers
+        if headers is None:
+            headers = self._table.headers.make(flow)
+        if len(data) > MAX_DATA4 and not headers.holds(data, segment_size):
             self._context.drop_packet(Reason.HOST_SIZE, UDP, flow.remote, flow.guest)
             return
-        if flow.last_used != self._context.now:
-            self._table.touch(flow)
+        flow.last_used = self._context.now
         flow.received += len(data)
         flow.datagrams_received += 1
         if self._joins:
-            self._runs.add(flow.headers, data, segment_size, ttl, tos)
+            self._runs.add(headers, data, segment_size, ttl, tos)
         else:
-            flow.headers.udp(data, segment_size, ttl, tos)
+            headers.udp(data, segment_size, ttl, tos)
 
     def _receive_unsolicited(
         self, mapping: Mapping, source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: int
@@ -333,7 +334,7 @@ class Udp:
     def datagram_failed(self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes) -> None:
         """See `Network.datagram_failed`. The flow stays: one failure does not end it."""
         mapping = self._sockets.get(socket)
-        flow = mapping.flows.get(remote) if mapping else None
+        flow = mapping.find(remote) if mapping else None
         if mapping is None or flow is None:
             return
         if flow.others and error.errno in UNREACHABLE and not flow.datagrams_received:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sansnet_core.proto.udp.associate import Associations
 
 __all__ = ["HostFlows"]
+
+_MAX_HOSTS: Final = 1024
+"""Endpoints of the host that are kept for further flows."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -38,6 +41,7 @@ class HostFlows:
     __slots__ = (
         "_context",
         "_find_station",
+        "_hosts",
         "_mappings",
         "_outgoing",
         "_reserved",
@@ -51,6 +55,8 @@ class HostFlows:
         self._table = table
         self._find_station = find_station
         self._mappings: dict[bytes, Mapping] = {}
+        self._hosts: dict[Endpoint, Endpoint] = {}
+        """One object for all flows to a host's endpoint: a guest can have thousands, to a name server for example."""
         self._outgoing: dict[tuple[int, int], ForwardedPort] = {}
         """Guest's port and size of address -> the forwarded port whose socket the guest's own flows also use."""
         self._reserved = frozenset(context.config.reserved_udp_ports)
@@ -90,12 +96,9 @@ class HostFlows:
         self._mappings = {key: one for key, one in self._mappings.items() if self.sockets.get(one.socket) is one}
         for end in list(self.sockets.values()):
             end.flows = {flow.host: flow for flow in flows if flow.end is end}
-            if isinstance(end, Mapping):
-                end.count_addresses()
-                end.groups = sum(flow.group for flow in end.flows.values())
-                if not end.flows:
-                    self._mappings.setdefault(end.key, end)
-                    self.ended(end)
+            if isinstance(end, Mapping) and not end.flows:
+                self._mappings.setdefault(end.key, end)
+                self.ended(end)
 
     # the guest's flows
 
@@ -113,13 +116,14 @@ class HostFlows:
                 raise Malformed(Reason.PROXY)
             return self.associations.open(guest, remote, admission.proxy, admission)
         hosts, redirected, name, judgement, _ = admission
-        host = hosts[0]
+        if len(self._hosts) >= _MAX_HOSTS:
+            self._hosts.clear()
+        host = self._hosts.setdefault(hosts[0], hosts[0])
         self._table.make_room(inbound=False)
         forward = self._outgoing_forward(guest, remote, host)
         if forward is not None:
             return self._open_outgoing(forward, guest, remote, name, judgement)
         flow = Flow(
-            context.egress,
             self._mapping(guest, remote, host, None if redirected else name),
             guest,
             remote,
@@ -148,7 +152,7 @@ class HostFlows:
             old = forward.flows[remote]
             local = old.local or local
             self._table.close(old)
-        flow = Flow(context.egress, forward, guest, remote, remote, inbound=False, name=name, judgement=judgement)
+        flow = Flow(forward, guest, remote, remote, inbound=False, name=name, judgement=judgement)
         self._table.add(flow)
         flow.local = local
         return flow
@@ -166,7 +170,7 @@ class HostFlows:
             key += remote.port.to_bytes(2, "big")
         mapping = self._mappings.get(key)
         if mapping is None:
-            mapping = self._mappings[key] = Mapping(context.new_socket(), key, guest, alias, name if alias else None)
+            mapping = self._mappings[key] = Mapping(context.new_socket(), key, alias, name if alias else None)
             self.sockets[mapping.socket] = mapping
             port = 0 if guest.port in self._reserved else guest.port
             local = Endpoint._make((context.address_map.bound(host.address), port))
@@ -213,9 +217,7 @@ class HostFlows:
             self._table.close(forward.flows[source])  # it is stale
         self._find_station(guest.address)
         self._table.make_room(inbound=True)
-        return self._table.add(
-            Flow(self._context.egress, forward, guest, remote, source, inbound=True, judgement=judgement)
-        )
+        return self._table.add(Flow(forward, guest, remote, source, inbound=True, judgement=judgement))
 
     def is_stale(self, flow: Flow, forward: ForwardedPort) -> bool:
         """Whether an inbound flow has a former address of the guest, from which the guest no longer answers."""

@@ -16,7 +16,7 @@ from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import ORIGIN_LOCAL, Buffer, CloseSocket, Endpoint, ExtendedError, SocketId
 from sansnet_core.policy import Action, Refuse, Serve
 from sansnet_core.policy.evaluator import Judgement
-from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, Served, flow_key
+from sansnet_core.proto.udp.flow import Flow, ForwardedPort, Mapping, Relayed, Served, flow_key
 from sansnet_core.proto.udp.host import HostFlows
 from sansnet_core.proto.udp.served import ServedFlows
 from sansnet_core.proto.udp.table import FlowTable
@@ -189,8 +189,8 @@ class Opening:
                 return True  # the program began it
             judgement = context.policy.judge(UDP, flow.host.address, flow.guest.port, inbound=True)
             return judgement.action in (Action.ALLOW, Action.ASK)
-        if flow.relay is not None:
-            return context.targets.is_allowed(UDP, flow.remote, None, flow.name, via=flow.relay.proxy.name)
+        if isinstance(flow.end, Relayed):
+            return context.targets.is_allowed(UDP, flow.remote, None, flow.name, via=flow.end.proxy.name)
         if not flow.served:
             return self._is_host_allowed(flow, flow.host)
         if isinstance(flow.end, Served) and not flow.end.once:

@@ -27,7 +27,6 @@ from typing import Final, NamedTuple
 
 from sansnet_core.context import Context
 from sansnet_core.mypyc import mypyc_attr
-from sansnet_core.orders import Endpoint
 from sansnet_core.proto.icmp_errors import IcmpErrors
 from sansnet_core.proto.udp.flow import BELOW_BASE, Flow
 
@@ -117,7 +116,7 @@ class PathMtu:
             ttl: its TTL or hop limit.
             tos: its TOS or traffic class.
         """
-        packet = size + _headers(flow.guest)
+        packet = size + _headers(flow)
         if (ttl < _SEARCH_TTL and not flow.group) or self._knows(flow, packet):
             flow.tried = None
             return True
@@ -150,9 +149,9 @@ class PathMtu:
             TTL and TOS with which to send it in fragments; None if the guest gets an error.
         """
         tried, flow.tried = flow.tried, None
-        if tried is None or not _LEAST_MTU <= mtu < size + _headers(flow.guest):
+        if tried is None or not _LEAST_MTU <= mtu < size + _headers(flow):
             return None
-        flow.whole = mtu - _headers(flow.guest)
+        flow.whole = mtu - _headers(flow)
         if self._observed.get(flow.key) is None:
             self._observed[flow.key] = _Observed(flow, mtu, size)
             self._context.timers.arm(self, min(self.deadline, self._context.now + _OBSERVED))
@@ -160,7 +159,7 @@ class PathMtu:
 
     def reported(self, flow: Flow, mtu: int) -> None:
         """The guest gets an ICMP error with the MTU of a path."""
-        flow.whole = min(flow.whole, max(mtu - _headers(flow.guest), 0))
+        flow.whole = min(flow.whole, max(mtu - _headers(flow), 0))
         self._remember(flow, mtu)
 
     def _remember(self, flow: Flow, mtu: int) -> None:
@@ -183,10 +182,11 @@ class PathMtu:
                 self._remember(flow, one.mtu)
 
 
-def _headers(guest: Endpoint) -> int:
+def _headers(flow: Flow) -> int:
     """Bytes of the IP and UDP headers of the guest's datagrams."""
-    return 28 if len(guest.address) == 4 else 48
+    return 28 if len(flow.key) == 12 else 48
 
 
 def _path(flow: Flow) -> bytes:
-    return flow.guest.address + flow.remote.address
+    """The guest's and the remote address."""
+    return flow.key[:-4]

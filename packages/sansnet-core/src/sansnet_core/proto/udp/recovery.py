@@ -35,7 +35,8 @@ def abandon(owner: object, context: Context, table: FlowTable, runs: Runs) -> st
         return ", ".join(text for text in texts if text) or f"udp through proxy {owner.proxy.name}"
     if not isinstance(owner, Flow):
         return None
-    runs.forget(owner.headers)
+    if owner.headers is not None:
+        runs.forget(owner.headers)
     context.drop_packet(Reason.FAILED, UDP, owner.guest, owner.remote)
     if table.remove(owner):
         context.notify(owner.closed(context.now, Reason.FAILED))

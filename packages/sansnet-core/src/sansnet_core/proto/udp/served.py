@@ -52,7 +52,7 @@ class ServedFlows:
     ) -> Flow:
         """Open a flow, whose destination may stand for a name."""
         self._table.make_room(inbound=inbound)
-        return self._table.add(Flow(self._context.egress, end, guest, remote, remote, inbound=inbound, name=name))
+        return self._table.add(Flow(end, guest, remote, remote, inbound=inbound, name=name))
 
     def remove(self, socket: SocketId) -> None:
         """End the flows of a service, or a flow whose verdict was `Serve`."""
