@@ -137,7 +137,7 @@ def test_the_timer_has_limits() -> None:
 def test_each_expiry_doubles_the_timer_and_a_measured_round_trip_restores_it() -> None:
     sender = opened()
     first = sender.rto
-    send(sender, 3 * MSS, 2.0)
+    send(sender, MSS, 2.0)
     for count, now in enumerate((3.0, 4.0, 5.0), 1):
         sender.time_out(now)
         assert sender.retries == count
@@ -146,11 +146,33 @@ def test_each_expiry_doubles_the_timer_and_a_measured_round_trip_restores_it() -
     take(sender, MSS, 6.0)  # repeated data is not timed
     assert sender.retries == 0
     assert sender.rto == pytest.approx(first * 8)
-    assert sender.retransmit_at == 6.0 + sender.rto
-    take(sender, 3 * MSS, 6.0)
     send(sender, MSS, 7.0)
-    take(sender, 4 * MSS, 7.0)
+    take(sender, 2 * MSS, 7.0)
     assert sender.rto == first
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_an_acknowledgment_of_a_part_ends_the_backoff(measured: bool) -> None:
+    sender = opened()
+    if not measured:
+        sender._srtt, sender.rto = None, INITIAL_RTO
+    first = sender.rto
+    send(sender, 3 * MSS, 2.0)
+    for now in (3.0, 4.0, 5.0):
+        sender.time_out(now)
+    take(sender, MSS, 6.0)
+    assert sender.retries == 0
+    assert sender.rto == first
+    assert sender.retransmit_at == 6.0 + first
+
+
+def test_the_first_segment_of_many_is_timed() -> None:
+    """Otherwise a flight with a loss would not be measured."""
+    sender = opened()
+    before = sender.rto
+    send(sender, 40 * MSS, 2.0, 40 * MSS)
+    take(sender, MSS, 2.5)
+    assert sender.rto > before
 
 
 def test_only_the_first_of_several_segments_is_timed() -> None:

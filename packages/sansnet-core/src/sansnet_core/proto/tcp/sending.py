@@ -73,7 +73,7 @@ class Sender:
         duplicates: duplicate acknowledgments since SND.UNA moved.
         probing: something was sent beyond a closed window.
         loss: what is known to be lost, and its recovery; None if nothing is.
-        rto: seconds, with backoff, which lasts until a round trip is measured (RFC 6298, 5).
+        rto: seconds, with backoff. Once all is acknowledged, it lasts until a round trip is measured (RFC 6298, 5).
         retries: retransmissions since the guest last acknowledged something new.
         retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
             3.8.6.1); `math.inf` if none is running.
@@ -248,11 +248,14 @@ class Sender:
         return sequence
 
     def _advance(self, count: int, now: float) -> None:
-        """Move SND.NXT over sequence numbers that are sent for the first time, and time them (RFC 6298, 3)."""
-        self.next = (self.next + count) & MASK
+        """Move SND.NXT over sequence numbers that are sent for the first time, and time the first (RFC 6298, 3).
+
+        The first segment is timed and not the last: a loss of any would undo it. A SYN is sent before there are terms.
+        """
         if self._rtt_start is None:
             self._rtt_start = now
-            self._rtt_sequence = self.next
+            self._rtt_sequence = (self.next + (1 if count == 1 else min(count, self.terms.mss))) & MASK
+        self.next = (self.next + count) & MASK
 
     def forget_timing(self) -> None:
         """Stop timing: an acknowledgment of something sent twice may be for either (Karn; RFC 6298, 3)."""
@@ -341,10 +344,7 @@ class Sender:
             Whether there is something to send again.
         """
         self.probing = False
-        if self._srtt is None:
-            self.rto = INITIAL_RTO
-        else:
-            self._set_rto()
+        self._end_backoff()
         if self.next == self.una:
             self.retransmit_at = inf
             return False
@@ -363,12 +363,20 @@ class Sender:
         if self._rtt_start is not None and (acknowledgment - self._rtt_sequence) & MASK < HALF:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
+        elif self.next != acknowledgment:
+            self._end_backoff()  # the guest answers, and what else it lacks is sent again soon
         self.retries = 0
         self.retransmit_at = now + self.rto if self.next != acknowledgment else inf
         released = self.buffer.release(count)
         if self.loss is not None and self.loss.acknowledged(acknowledgment):
             self.loss = None
         return released
+
+    def _end_backoff(self) -> None:
+        if self._srtt is None:
+            self.rto = INITIAL_RTO
+        else:
+            self._set_rto()
 
     def _sample(self, rtt: float) -> None:
         """Update SRTT, RTTVAR and RTO (RFC 6298, 2.2 and 2.3)."""
