@@ -95,8 +95,11 @@ def same_namespace(pid: int, unshare: int) -> bool:
         return False
 
 
-def test_attach_takes_the_number_that_a_process_has_here(lab: Lab) -> None:
-    script = f"unshare --net sleep 63 & sleep 0.5; exec {SANSNET} attach $!"
+def test_attach_takes_the_number_that_a_process_has_here(lab: Lab, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    os.mkfifo(made)
+    begun = f'unshare --net sh -c "echo >{made}; exec sleep 63"'  # its network namespace is there when it writes
+    script = f"{begun} & read line <{made}; exec {SANSNET} attach $!"
     with running(inside(lab, script, None), stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         assert "attached to /proc/" in process.stderr.readline()
