@@ -6,6 +6,7 @@ import hashlib
 import random
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ import pytest
 
 from tests.lab import GATEWAY4, GATEWAY6, HOST4, HOST6, SERVER6, USER, Echo, Guest, Lab, Namespace, eventually, served
 from tests.lab.machines import bridged, configured, guest_of_kind, machine, serving
+from tests.lab.namespaces import running
 
 MEBIBYTE: Final = 1 << 20
 SIZES: Final = (1, 1000, 65536, 300_000)
@@ -269,38 +271,50 @@ def opened(namespace: Namespace, port: int, kind: str = "--tcp") -> bool:
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
-def test_ports_follow_those_who_listen_within_a_second(lab: Lab, user: int | None) -> None:
+def test_ports_follow_those_who_listen(lab: Lab, user: int | None) -> None:
     with lab.guest("-t", "auto", "-u", "auto", "-T", "auto", "-U", "auto", user=user) as guest:
         with guest.listen("0.0.0.0", 8101) as listener:
-            assert eventually(lambda: opened(lab.host, 8101), seconds=1)
+            assert eventually(lambda: opened(lab.host, 8101))
             with lab.upstream.connect(HOST4, 8101), listener.accept()[0] as far:
                 assert far.getpeername()[0] == GATEWAY4
-            assert opened(lab.host, 8101, "--udp")
+            assert eventually(lambda: opened(lab.host, 8101, "--udp"))
             assert not opened(guest, 8101, "--udp")
-        assert eventually(lambda: not opened(lab.host, 8101), seconds=1)
+        assert eventually(lambda: not opened(lab.host, 8101))
 
         with served(lab.host.listen("127.0.0.1", 7001), Echo.stream):
-            assert eventually(lambda: opened(guest, 7001), seconds=1)
+            assert eventually(lambda: opened(guest, 7001))
             with guest.connect("127.0.0.1", 7001) as near:
                 near.sendall(b"x")
                 assert near.recv(1) == b"x"
-        assert eventually(lambda: not opened(guest, 7001), seconds=1)
+        assert eventually(lambda: not opened(guest, 7001))
 
         with Echo.datagrams(guest.datagram("0.0.0.0", 8102)), lab.upstream.datagram("0.0.0.0") as near:
-            assert eventually(lambda: opened(lab.host, 8102, "--udp"), seconds=1)
+            assert eventually(lambda: opened(lab.host, 8102, "--udp"))
             near.sendto(b"x", (HOST4, 8102))
             assert near.recvfrom(10)[0] == b"x"
 
 
 def test_verbose_says_what_leads_where_and_what_auto_opens_and_closes(lab: Lab) -> None:
     script = """
-import socket, time
+import socket
 with socket.create_server(("0.0.0.0", 8101)):
-    time.sleep(1.5)
-time.sleep(1.5)
+    input()
+input()
 """
     options = ["-v", "-t", "127.0.0.1/8080:80", "-t", "auto", "-T", "7001"]
-    said = lab.sansnet(options, [sys.executable, "-c", script], user=USER).stderr.splitlines()
+    line = lab.sansnet_command(options, [sys.executable, "-c", script], user=USER, before="")
+    said: list[str] = []
+    with running(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        for expected in ("opened, because", "closed, because"):
+            for text in process.stderr:
+                said.append(text.rstrip("\n"))
+                if expected in text:
+                    break
+            process.stdin.write("\n")
+            process.stdin.flush()
+        said += process.stderr.read().splitlines()
     followed = [line for line in said if ":8101 ->" in line]
     assert followed == [
         "sansnet: TCP: host 0.0.0.0:8101 -> guest port 8101: opened, because a program listens there",
@@ -314,9 +328,9 @@ def test_what_follows_in_both_directions_never_follows_itself(lab: Lab) -> None:
     """Ports that both follow would stay open for ever, each for the other's sake."""
     with lab.guest("-t", "auto", "-T", "auto", "--host-lo-to-ns-lo") as guest:
         with guest.listen("127.0.0.1", 8101), lab.host.listen("127.0.0.1", 7001):
-            assert eventually(lambda: opened(lab.host, 8101) and opened(guest, 7001), seconds=1)
+            assert eventually(lambda: opened(lab.host, 8101) and opened(guest, 7001))
             time.sleep(1.2)
-        assert eventually(lambda: not opened(lab.host, 8101) and not opened(guest, 7001), seconds=1)
+        assert eventually(lambda: not opened(lab.host, 8101) and not opened(guest, 7001))
 
 
 def test_a_port_that_is_taken_is_said_before_the_command_begins(lab: Lab) -> None:

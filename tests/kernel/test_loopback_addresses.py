@@ -75,11 +75,11 @@ def test_what_listens_at_any_address_is_reached_at_each(lab: Lab) -> None:
 def test_auto_sees_who_listens_at_another_loopback_address_alone(lab: Lab) -> None:
     with lab.guest("-T", "auto", "-U", "auto") as guest:
         with names(lab.host, "127.0.0.53", 7302):
-            assert eventually(lambda: listens(guest, 7302, "tcp") and listens(guest, 7302, "udp"), seconds=2)
+            assert eventually(lambda: listens(guest, 7302, "tcp") and listens(guest, 7302, "udp"))
             assert heard(guest, "127.0.0.53", 7302) == ("127.0.0.53", "127.0.0.53")
             with pytest.raises(ConnectionError), guest.connect("127.0.0.1", 7302) as near:
                 near.recv(1)
-        assert eventually(lambda: not listens(guest, 7302, "tcp"), seconds=2)
+        assert eventually(lambda: not listens(guest, 7302, "tcp"))
 
 
 def test_the_guests_own_addresses_do_not_lead_to_the_host(lab: Lab) -> None:

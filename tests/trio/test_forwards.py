@@ -569,6 +569,16 @@ def test_weak_ports_do_not_lead_back() -> None:
         }
 
 
+def test_new_ports_are_looked_for_more_than_once_a_second() -> None:
+    with table("127.0.0.9/auto", guest=True) as bench:
+        for _ in range(3):
+            deadline = bench.forwards.next_deadline()
+            assert deadline is not None
+            assert 0 < deadline - bench.now <= 0.5
+            bench.now = deadline
+            bench.forwards.handle_deadline(bench.now)
+
+
 def test_a_port_that_the_guest_uses_is_one_sentence() -> None:
     sentence = rf"TCP \(inbound=False\) {PORT}:80: port {PORT} of the guest cannot be bound at 127.0.0.1"
     with (
