@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -315,7 +314,7 @@ def namespace() -> Iterator[int]:
     with subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sleep", "60"]) as process:
         own = os.readlink("/proc/self/ns/net")
         assert eventually(lambda: os.readlink(f"/proc/{process.pid}/ns/net") != own)
-        time.sleep(0.1)
+        assert eventually(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n")  # after the map of users
         yield process.pid
         process.kill()
 

@@ -109,7 +109,7 @@ def test_a_search_for_the_path_mtu_as_that_of_quic_finds_it(server: str, discove
             Echo.datagrams(lab.upstream.datagram(server)) as port,
             client(guest, server, port, discover) as near,
         ):
-            near.settimeout(0.5)
+            near.settimeout(1)
             assert ask(near, 1200) == 1200
             low, high = 1200, 1452
             while low < high:
