@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.lab import GATEWAY4, HOST4, HOST6, RUN_SANSNET, SERVER4, USER, Guest, Lab, eventually
 from tests.lab.namespaces import running
 from tests.lab.processes import outside
+
+SOON: Final = 4.0
+"""Seconds that an end takes at most, on a busy machine too. A process that does not end by itself is killed after 5."""
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -208,10 +212,8 @@ def gone(pid: int) -> bool:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
 def test_a_signal_ends_sansnet_and_the_command(lab: Lab, number: signal.Signals, user: int | None) -> None:
     with waiting(lab, "exec sleep 60", user) as (process, pid):
-        started = time.monotonic()
         process.send_signal(number)
-        output, errors = process.communicate(timeout=10)
-        assert time.monotonic() - started < 2
+        output, errors = process.communicate(timeout=SOON)
         assert (process.returncode, output, errors) == (128 + number, "", "")
         assert gone(pid)
 
@@ -237,9 +239,7 @@ def test_the_command_does_not_outlive_sansnet(lab: Lab, user: int | None) -> Non
 def test_the_commands_death_ends_sansnet_at_once(lab: Lab) -> None:
     with waiting(lab, "exec sleep 60") as (process, pid):
         os.kill(pid, signal.SIGKILL)
-        started = time.monotonic()
-        assert process.wait(5) == 128 + signal.SIGKILL
-        assert time.monotonic() - started < 1
+        assert process.wait(SOON) == 128 + signal.SIGKILL
 
 
 @pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
@@ -247,9 +247,7 @@ def test_what_the_command_left_in_the_background_ends_with_it(lab: Lab, user: in
     with waiting(lab, "sleep 60 & echo $!; sleep 1", user) as (process, _):
         assert process.stdout is not None
         left = outside(process.pid, int(process.stdout.readline()))
-        started = time.monotonic()
-        process.communicate(timeout=10)  # until nobody has the pipe open
-        assert time.monotonic() - started < 2
+        process.communicate(timeout=1 + SOON)  # until no process has the pipe open
         assert process.returncode == 0
         assert eventually(lambda: gone(left))
 
@@ -364,9 +362,7 @@ def test_ctrl_c_ends_a_command_that_does_not_handle_it(lab: Lab) -> None:
     with sansnet_terminal(lab, "sh", "-c", "echo ready; exec sleep 60") as made:
         made.expect("ready")
         made.type("\x03")
-        started = time.monotonic()
-        assert made.process.wait(10) == -signal.SIGINT
-        assert time.monotonic() - started < 2
+        assert made.process.wait(SOON) == -signal.SIGINT
         assert "Traceback" not in made.output
 
 

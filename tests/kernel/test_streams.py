@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -130,22 +130,37 @@ def test_a_reset_from_the_guest_reaches_the_host(guest: Guest, lab: Lab, server:
             far.recv(1)
 
 
+def answered_the_first_syn(took: Callable[[], float]) -> bool:
+    """Whether one of some attempts took less than the second after which a SYN is sent again.
+
+    On a busy machine one alone may take longer.
+    """
+    return any(took() < 0.9 for _ in range(5))
+
+
 def test_a_closed_port_refuses_at_once(guest: Guest, server: str) -> None:
-    started = time.monotonic()
-    with pytest.raises(ConnectionRefusedError):
-        guest.connect(server, 9)
-    assert time.monotonic() - started < 0.9  # no SYN was sent twice
+    def refused() -> float:
+        started = time.monotonic()
+        with pytest.raises(ConnectionRefusedError):
+            guest.connect(server, 9)
+        return time.monotonic() - started
+
+    assert answered_the_first_syn(refused)
 
 
 @pytest.mark.parametrize("address", [UNREACHABLE4, UNREACHABLE6])
 def test_an_unreachable_address_fails_as_it_does_on_the_host(guest: Guest, lab: Lab, address: str) -> None:
     with pytest.raises(OSError, match=r"\[Errno") as on_host:
         lab.host.connect(address, 80)
-    started = time.monotonic()
-    with pytest.raises(OSError, match=r"\[Errno") as in_guest:
-        guest.connect(address, 80)
-    assert in_guest.value.errno == on_host.value.errno
-    assert time.monotonic() - started < 0.9
+
+    def failed() -> float:
+        started = time.monotonic()
+        with pytest.raises(OSError, match=r"\[Errno") as in_guest:
+            guest.connect(address, 80)
+        assert in_guest.value.errno == on_host.value.errno
+        return time.monotonic() - started
+
+    assert answered_the_first_syn(failed)
 
 
 def test_a_guest_that_does_not_read_stops_the_sender_and_loses_nothing(guest: Guest, lab: Lab, server: str) -> None:
