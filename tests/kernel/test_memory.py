@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from tests.lab import SERVER4, USER, Lab
+from tests.lab import SERVER4, USER, Lab, eventually, usage
 from tests.lab.namespaces import running
 
 PORT: Final = 8472
@@ -132,7 +132,8 @@ def test_a_limit_that_is_reached_while_it_serves_keeps_the_status(
     with running(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(2)  # until the network is served, on a busy machine too
+        assert eventually(lambda: usage.is_served(process.pid))
+        time.sleep(1)  # until it has all that it opens when it begins
         user = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--"]
         subprocess.run([*user, "prlimit", f"--pid={process.pid}", f"--{limit}:"], check=True)
         _, errors = process.communicate("\n", timeout=60)

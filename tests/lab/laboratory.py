@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,17 +72,7 @@ class Guest(Namespace):
 
     def is_served(self) -> bool:
         """Whether the network runs, and not only the command: the driver waits for frames of the tap."""
-        process = Path(f"/proc/{self.sansnet}")
-        opened: dict[str, str] = {}
-        for path in (process / "fd").iterdir():
-            with suppress(FileNotFoundError):  # closed meanwhile
-                opened[path.name] = str(path.readlink())
-        waited: set[str] = set()
-        for name, kind in opened.items():
-            if kind == "anon_inode:[eventpoll]":
-                lines = (process / "fdinfo" / name).read_text().splitlines()
-                waited |= {line.split()[1] for line in lines if line.startswith("tfd:")}
-        return any(opened.get(name) == "/dev/net/tun" for name in waited)
+        return usage.is_served(self.sansnet)
 
     def processor_time(self) -> float:
         """The processor time of sansnet in seconds."""
