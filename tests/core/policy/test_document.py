@@ -402,3 +402,11 @@ def test_every_value_has_a_line(end: str) -> None:
     assert set(paths(tomllib.loads(text))) == set(LINES)
     assert lines(text) == LINES
     assert lines(text.rstrip()) == LINES
+
+
+@pytest.mark.parametrize("key", ["\\n", "a\\u001b[2J"])
+def test_an_error_about_a_key_is_one_line_without_commands_for_a_terminal(key: str) -> None:
+    with pytest.raises(PolicyError) as raised:
+        load_policy(f'["{key}"]\n')
+    assert str(raised.value).isprintable()
+    assert raised.value.problem.startswith("it is unknown")

@@ -311,7 +311,7 @@ class _Reader:
         words: list[str] = []
         for each in place:
             if isinstance(each, str):
-                words.append(each)
+                words.append(each if each.isprintable() else f"{each!r:.100}")
             elif len(words) == 1:
                 words[-1] += f" {each + 1}"
             else:

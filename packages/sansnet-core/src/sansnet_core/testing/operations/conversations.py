@@ -195,7 +195,7 @@ class Conversations:
         if known is None or known.network_first is None or known.first is None:
             assert not segment.payload, f"data of a connection that never was: {segment}"
             return
-        if flags & RST:
+        if flags & RST or (not segment.payload and self._is_of_unanswered(key, segment.acknowledgment)):
             return
         place = _signed(segment.sequence - known.network_first - 1)
         end = place + len(segment.payload)
@@ -215,6 +215,11 @@ class Conversations:
             assert known.wild or number <= known.sent_in_order, f"{number} of {known.sent} acknowledged: {segment}"
             known.acknowledged = max(known.acknowledged, number)
             known.edge = max(known.edge, number + (segment.window << known.shift))
+
+    def _is_of_unanswered(self, key: Key, acknowledgment: int) -> bool:
+        """Whether an acknowledgment is for a later SYN of the same ports: its connection answers a wrong segment."""
+        begun = self._begun.get(key, ())
+        return any(one.first is not None and acknowledgment == (one.first + 1) % _MODULUS for one in begun)
 
     def _begin_of_network(self, key: Key, segment: Segment) -> None:
         known = self._all.get(key)
