@@ -98,7 +98,7 @@ def recorded_values(data: bytes) -> None:
     """One value of a recording."""
     reader = Reader(data)
     try:
-        value = reader.value()
+        value = reader.value(1)  # not as deep as possible, since a part may be written as a tuple
     except ValueError:
         return
     out = bytearray()
