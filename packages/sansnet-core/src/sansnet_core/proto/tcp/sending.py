@@ -248,9 +248,9 @@ class Sender:
         return sequence
 
     def _advance(self, count: int, now: float) -> None:
-        """Move SND.NXT over sequence numbers that are sent for the first time, and time the first (RFC 6298, 3).
+        """Move SND.NXT over sequence numbers that are sent for the first time, and time a segment (RFC 6298, 3).
 
-        The first segment is timed and not the last: a loss of any would undo it. A SYN is sent before there are terms.
+        The first one is timed, since the last one is acknowledged late if any other is lost. A SYN has no terms yet.
         """
         if self._rtt_start is None:
             self._rtt_start = now
