@@ -1,7 +1,7 @@
 """Loading trio without what it imports for features that no command uses.
 
-Theory of operation. `import trio` loads all of trio, and with it TLS, DTLS, IDNA, files and processes: 4 MB of memory of
-its own, and two fifths of the time that it takes. So trio and its dependencies get placeholders, each of which imports
+Theory of operation. `import trio` loads all of trio, and with it TLS, DTLS, IDNA, files and processes: 4 MB of memory
+of its own, two fifths of the time that it takes. So trio and its dependencies get placeholders, each of which imports
 its module at its first use (`sansnet_trio.deferred`). In a command that never comes: what it uses stands in `_USED`.
 
 trio also asks `ctypes.util.find_library` for the library of threads, to name them. That starts `/sbin/ldconfig -p` and
