@@ -42,6 +42,8 @@ class _Placeholder(ModuleType):
         vars(self).update(known)
 
     def __getattr__(self, name: str) -> object:
+        if name == "__path__":  # `from NAME import ...` asks whether it is a package
+            raise AttributeError(name)
         self.leave()
         return getattr(import_module(self.__name__), name)
 

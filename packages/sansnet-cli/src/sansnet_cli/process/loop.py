@@ -2,7 +2,8 @@
 
 Theory of operation. `import trio` loads all of trio, and with it TLS, DTLS and IDNA: 3 MB of libraries, and a tenth of
 the time until a guest is served. So trio gets placeholders, each of which imports its module at its first use, which
-never comes in a command (`sansnet_trio.deferred`).
+never comes in a command (`sansnet_trio.deferred`). attrs imports `platform`, which compiles ten regular expressions,
+only to ask whether this is PyPy.
 
 trio also asks `ctypes.util.find_library` for the library of threads, to name them. That starts `/sbin/ldconfig -p` and
 reads its answer, or even a compiler where there is no such program. While trio is loaded, the answer is the name that
@@ -32,9 +33,10 @@ _FINDER: Final = "ctypes.util"
 
 
 def load_trio() -> None:
-    """Import trio. No other thread may import a module of `UNUSED` or `ctypes.util` meanwhile."""
+    """Import trio. No other thread may import a module of `UNUSED`, `ctypes.util` or `platform` meanwhile."""
     if "trio" not in sys.modules:
-        with deferred(*UNUSED), _libraries_by_name():
+        known = {"python_implementation": lambda: "PyPy" if sys.implementation.name == "pypy" else "CPython"}
+        with deferred(*UNUSED, platform=known), _libraries_by_name():
             import_module("trio")
 
 

@@ -9,9 +9,10 @@ import os
 import socket
 from collections.abc import Iterator
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sansnet_core import addresses
+from sansnet_core.records import Record
 from sansnet_trio.linux import netlink_messages
 from sansnet_trio.linux.netlink_messages import Message
 
@@ -54,7 +55,7 @@ _ANSWER_SIZE: Final = 1 << 18
 """Bytes: more than the kernel puts into one answer (netlink_dump)."""
 
 
-class AddressMessage(NamedTuple):
+class AddressMessage(Record):
     """An address of an interface (`ifaddrmsg`).
 
     Attributes:
@@ -74,7 +75,7 @@ class AddressMessage(NamedTuple):
     flags: int
 
 
-class Path(NamedTuple):
+class Path(Record, kw_only=False):
     """The next hop of a route.
 
     Attributes:
@@ -90,7 +91,7 @@ class Path(NamedTuple):
     hops: int
 
 
-class RouteMessage(NamedTuple):
+class RouteMessage(Record):
     """A route (`rtmsg`).
 
     Attributes:
