@@ -244,8 +244,7 @@ class CommandGuest(Uncopyable, Generic[T]):
                 os.close(descriptor)
             self._namespaces = []
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        tap = descriptors[0]
-        user, network, mounts = self._namespaces
+        tap, (user, network, mounts) = descriptors[0], self._namespaces
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
         join = partial(_join, user, network)
         self.agents = SocketAgents(join, (user, network))

@@ -9,10 +9,9 @@ import os
 import socket
 from collections.abc import Iterator
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sansnet_core import addresses
-from sansnet_core.records import Record
 from sansnet_trio.linux import netlink_messages
 from sansnet_trio.linux.netlink_messages import Message
 
@@ -55,7 +54,7 @@ _ANSWER_SIZE: Final = 1 << 18
 """Bytes: more than the kernel puts into one answer (netlink_dump)."""
 
 
-class AddressMessage(Record):
+class AddressMessage(NamedTuple):
     """An address of an interface (`ifaddrmsg`).
 
     Attributes:
@@ -75,7 +74,7 @@ class AddressMessage(Record):
     flags: int
 
 
-class Path(Record, kw_only=False):
+class Path(NamedTuple):
     """The next hop of a route.
 
     Attributes:
@@ -91,7 +90,7 @@ class Path(Record, kw_only=False):
     hops: int
 
 
-class RouteMessage(Record):
+class RouteMessage(NamedTuple):
     """A route (`rtmsg`).
 
     Attributes:

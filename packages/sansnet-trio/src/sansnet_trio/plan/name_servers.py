@@ -9,11 +9,10 @@ stand-in is an address of ours whose ports 53 and 853 lead to that server. The s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from sansnet_core import addresses
 from sansnet_core.addresses import Endpoint
-from sansnet_core.records import Record
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.plan.options import DNS_PORT, NetworkOptions
 
@@ -30,7 +29,7 @@ _MAX_SERVERS: Final = 16
 """Servers of the host that are used. The C library reads three (MAXNS in resolv.h), other resolvers more."""
 
 
-class GuestLink(Record):
+class GuestLink(NamedTuple):
     """The addresses in use on the guest's link.
 
     Attributes:
@@ -48,7 +47,7 @@ class GuestLink(Record):
     used: Collection[bytes] = ()
 
 
-class NameServers(Record):
+class NameServers(NamedTuple):
     """The result of `choose`.
 
     Attributes:
@@ -138,13 +137,7 @@ def choose(
     upstream = _upstream(options, hosts, link, chosen, behind)
     if resolver and upstream and not chosen and options.dns is None:
         chosen.append(stand_ins.take(next(iter(link.gateways)), 1))
-    return NameServers(
-        servers=tuple(dict.fromkeys(chosen)),
-        forward=tuple(forward),
-        stand_ins=tuple(stand_ins.taken),
-        known=tuple(known),
-        upstream=upstream,
-    )
+    return NameServers(tuple(dict.fromkeys(chosen)), tuple(forward), tuple(stand_ins.taken), tuple(known), upstream)
 
 
 def _upstream(
