@@ -42,7 +42,7 @@ __all__ = ["start"]
 
 _REST: Final = "sansnet_cli.run.serve"
 _FOR_READY: Final = ("sansnet_trio.guest.live_change", "sansnet_trio.guest.socket_agent")
-"""What `CommandGuest.receive_ready` needs, loaded while the child prepares the guest."""
+"""The modules that `CommandGuest.receive_ready` needs. They are loaded while the child prepares the guest."""
 _SWITCH_INTERVAL: Final = 0.00005
 """Seconds that the thread may compute while this one waits for the interpreter; with Python's own 5 ms, each system
 call of this one took 5 ms more."""
