@@ -18,7 +18,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sansnet_core.records import Record
 from sansnet_trio.deferred import deferred
 from sansnet_trio.linux.proc import has_one_thread
 
@@ -34,7 +33,7 @@ Message: TypeAlias = Any
 _PACKAGE: Final = "pyroute2"
 
 
-class MessageTypes(Record, kw_only=False):
+class MessageTypes:
     """The classes of messages.
 
     Attributes:
@@ -42,8 +41,9 @@ class MessageTypes(Record, kw_only=False):
         route: a route (`rtmsg`).
     """
 
-    address: type[ifaddrmsg]
-    route: type[rtmsg]
+    def __init__(self, address: type[ifaddrmsg], route: type[rtmsg]) -> None:
+        self.address = address
+        self.route = route
 
 
 _loaded: MessageTypes | None = None
