@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from sansnet_core.proto.tcp.handshake import Terms
-from sansnet_core.proto.tcp.loss import MAX_BURST
+from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
 from sansnet_core.proto.tcp.sending import (
     DUPLICATES,
     INITIAL_RTO,
@@ -216,6 +216,41 @@ def test_the_timer_after_a_syn_was_lost() -> None:
 
 
 # windows
+
+
+def test_a_sender_that_wakes_is_as_before() -> None:
+    sender = opened(scale=3)
+    state = sender.rest()
+    assert state is not None
+    assert len(state) == Sender.REST_SIZE
+    woken = Sender(0)
+    woken.wake(state, sender.terms)
+    for name in Sender.__slots__:
+        if name not in ("buffer", "_rtt_sequence"):
+            assert getattr(woken, name) == getattr(sender, name), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("next", position(1)),
+        ("loss", Loss(position(0))),
+        ("probing", True),
+        ("_srtt", None),
+        ("retransmit_at", 5.0),
+        ("retries", 1),
+        ("duplicates", 1),
+        ("_rtt_start", 1.0),
+    ],
+)
+def test_a_sender_with_anything_to_send_or_to_wait_for_does_not_rest(name: str, value: object) -> None:
+    sender = opened()
+    assert sender.rest() is not None
+    setattr(sender, name, value)
+    assert sender.rest() is None
+    sender = opened()
+    sender.buffer.append(b"data")
+    assert sender.rest() is None
 
 
 def test_the_window_of_a_syn_is_not_scaled() -> None:
