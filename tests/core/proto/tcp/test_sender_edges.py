@@ -11,6 +11,7 @@ from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
 from sansnet_core.proto.tcp.sending import (
     DUPLICATES,
     INITIAL_RTO,
+    MAX_READ,
     MAX_RTO,
     MIN_RTO,
     RETRY_AFTER_RESET,
@@ -216,6 +217,35 @@ def test_the_timer_after_a_syn_was_lost() -> None:
 
 
 # windows
+
+
+def test_a_syn_is_sent_before_terms_are_known() -> None:
+    sender = Sender(ISS)
+    sender.send_syn(1.0)
+    assert sender.next == add(ISS, 1)
+
+
+def test_a_large_read_has_whole_frames_up_to_a_bound() -> None:
+    sender = opened(scale=7)
+    take(sender, 0, 2.0, window=65535)
+    frame = 10 * MSS
+    assert sender.room(1 << 20, frame) == MAX_READ // frame * frame
+    assert sender.room(frame + MSS + 1, frame) == frame
+    assert sender.room(frame - 1, frame) == frame - MSS
+
+
+def test_a_frame_that_the_window_cuts_has_whole_segments() -> None:
+    sender = opened(window=2 * MSS + 50)
+    assert [len(payload) for payload in send(sender, 5 * MSS, 2.0, 10 * MSS)] == [2 * MSS]
+
+
+def test_three_small_ranges_beyond_a_loss_begin_a_recovery() -> None:
+    """RFC 6675, 4, IsLost."""
+    for count in (2, 3):
+        sender = opened()
+        send(sender, 1000, 2.0)
+        blocks = tuple((place, place + 10) for place in (100, 200, 300)[:count])
+        assert take(sender, 0, 2.1, sack=blocks) == Acked(0, False, count == 3)
 
 
 def test_a_sender_that_wakes_is_as_before() -> None:
