@@ -172,8 +172,8 @@ def parse_arguments() -> argparse.Namespace:
         metavar="NAME=PYTHON",
         action="append",
         default=[],
-        help="a column for a sansnet that is installed for this interpreter, or its command line; `sansnet=...` replaces "
-        "that of the checkout",
+        help="a column for a sansnet that is installed for this interpreter, or its command line; `sansnet=...` "
+        "replaces that of the checkout",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE, for publish.py")
     options = parser.parse_args()
