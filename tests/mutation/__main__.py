@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from tests.mutation.mutants import Mutant, as_toml, is_explained, known, parse
 
 CACHE: Final = ROOT / ".cache" / "mutation"
 MUTMUT: Final = CACHE / "environment" / "bin" / "mutmut"
+PYTHON: Final = MUTMUT.with_name("python")
 
 CONFIGURATION: Final = """\
 [tool.pytest.ini_options]
@@ -105,7 +107,7 @@ def main() -> int:
 
 def try_all(work: Path, jobs: int) -> None:
     """Try each mutant with the quick tests of what it changes, and those that survive unexplained with all."""
-    trial = (MUTMUT.with_name("python"), "-P", ROOT / "tests/mutation/trial.py", "--jobs", str(jobs))
+    trial = (PYTHON, "-P", ROOT / "tests/mutation/trial.py", "--jobs", str(jobs))
     subprocess.run(trial, cwd=work, check=True)
     if left := [name for name, one in survivors(work).items() if not is_explained(one)]:
         subprocess.run([*trial, "--all", *left], cwd=work, check=True)
@@ -118,11 +120,10 @@ def results(work: Path) -> list[tuple[str, str]]:
 
 def survivors(work: Path) -> dict[str, Mutant]:
     """The mutants that no test has noticed, by their names."""
-    return {
-        name: parse(name, _mutmut(work, "show", name))
-        for name, state in results(work)
-        if state in ("survived", "no tests")
-    }
+    names = [name for name, state in results(work) if state in ("survived", "no tests")]
+    command = (PYTHON, "-P", ROOT / "tests/mutation/diffs.py", *names)
+    diffs = json.loads(subprocess.run(command, cwd=work, capture_output=True, check=True).stdout)
+    return {name: parse(name, diff) for name, diff in diffs.items()}
 
 
 def report(work: Path, chosen: list[str]) -> int:
