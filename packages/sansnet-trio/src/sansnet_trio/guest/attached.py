@@ -20,7 +20,6 @@ from sansnet_trio.guest.child import Channel, start_child, wait_answer
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import configure, open_interface
 from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
-from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace, NamespaceFiles
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import ProcessHandle
@@ -29,6 +28,7 @@ from sansnet_trio.linux.rtnetlink import subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import GuestChange, LiveGuest
+    from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 
 __all__ = ["AttachedGuest"]
 
@@ -43,7 +43,6 @@ class AttachedGuest(Uncopyable, Generic[T]):
     Attributes:
         namespace: the guest's namespace.
         host_changes: a socket from `rtnetlink.subscribe`, made before the host was read.
-        agents: the socket agents.
     """
 
     def __init__(
@@ -60,11 +59,16 @@ class AttachedGuest(Uncopyable, Generic[T]):
         self._channel = channel
         self._resident = resident
         """Channel to the child, if it stays."""
-        self.agents = SocketAgents(namespace.files.join, namespace.files.descriptors)
+        self._agents: SocketAgents | None = None
 
     @classmethod
     def fork(
-        cls, namespace: ExistingNamespace, prepare: Callable[[], tuple[GuestPlan, T]], *, stays: bool = False
+        cls,
+        namespace: ExistingNamespace,
+        prepare: Callable[[], tuple[GuestPlan, T]],
+        *,
+        stays: bool = False,
+        host_changes: socket.socket | None = None,
     ) -> AttachedGuest[T]:
         """Start a child that prepares the guest: by fork, or in a new Python if this process has several threads.
 
@@ -73,6 +77,8 @@ class AttachedGuest(Uncopyable, Generic[T]):
             prepare: returns the plan of the guest, see `CommandGuest.fork`. The guest's files and host name stay as
                 they are.
             stays: whether the child stays for `change`: necessary if this process may not enter the namespace later.
+            host_changes: a socket from `rtnetlink.subscribe`, made before the host was read, if that is done already;
+                closed by `close`.
 
         Raises:
             GuestError: this process has several threads, and `prepare` cannot be pickled.
@@ -83,7 +89,7 @@ class AttachedGuest(Uncopyable, Generic[T]):
         )
         ours = theirs = None
         with contextlib.ExitStack() as stack:
-            host_changes = stack.enter_context(subscribe())
+            host_changes = stack.enter_context(host_changes or subscribe())
             if stays:
                 ours, theirs = socket.socketpair()
                 stack.enter_context(ours)
@@ -124,6 +130,16 @@ class AttachedGuest(Uncopyable, Generic[T]):
         if self._resident is None:
             self._end_child()
         return ReadyGuest(tap, *message)
+
+    @property
+    def agents(self) -> SocketAgents:
+        """The socket agents. They are made at the first use, since few guests need them before they have a network."""
+        if self._agents is None:
+            from sansnet_trio.guest.socket_agent import SocketAgents
+
+            files = self.namespace.files
+            self._agents = SocketAgents(files.join, files.descriptors)
+        return self._agents
 
     @property
     def directory(self) -> str:
@@ -188,7 +204,8 @@ class AttachedGuest(Uncopyable, Generic[T]):
     def close(self) -> None:
         """End the processes in the namespace, and close all descriptors. A second call does nothing."""
         self._end_child()
-        self.agents.close()
+        if self._agents is not None:
+            self._agents.close()
         self._channel.close()
         self.host_changes.close()
         self.namespace.close()
