@@ -121,7 +121,7 @@ def results(work: Path) -> list[tuple[str, str]]:
 def survivors(work: Path) -> dict[str, Mutant]:
     """The mutants that no test has noticed, by their names."""
     names = [name for name, state in results(work) if state in ("survived", "no tests")]
-    command = (PYTHON, "-P", ROOT / "tests/mutation/diffs.py", *names)
+    command = [str(PYTHON), "-P", str(ROOT / "tests/mutation/diffs.py"), *names]
     diffs = json.loads(subprocess.run(command, cwd=work, capture_output=True, check=True).stdout)
     return {name: parse(name, diff) for name, diff in diffs.items()}
 
