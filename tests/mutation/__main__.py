@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.mutation.areas import CORE, ROOT, folders_of_tests, modules
-from tests.mutation.mutants import as_toml, is_default, known, parse
+from tests.mutation.mutants import Mutant, as_toml, is_explained, known, parse
 
 CACHE: Final = ROOT / ".cache" / "mutation"
 MUTMUT: Final = CACHE / "environment" / "bin" / "mutmut"
+PYTHON: Final = MUTMUT.with_name("python")
 
 CONFIGURATION: Final = """\
 [tool.pytest.ini_options]
@@ -104,11 +106,11 @@ def main() -> int:
 
 
 def try_all(work: Path, jobs: int) -> None:
-    """Try each mutant with the quick tests of what it changes, and those that survive with all."""
-    trial = (MUTMUT.with_name("python"), "-P", ROOT / "tests/mutation/trial.py", "--jobs", str(jobs))
+    """Try each mutant with the quick tests of what it changes, and those that survive unexplained with all."""
+    trial = (PYTHON, "-P", ROOT / "tests/mutation/trial.py", "--jobs", str(jobs))
     subprocess.run(trial, cwd=work, check=True)
-    if survivors := [name for name, state in results(work) if state == "survived"]:
-        subprocess.run([*trial, "--all", *survivors], cwd=work, check=True)
+    if left := [name for name, one in survivors(work).items() if not is_explained(one)]:
+        subprocess.run([*trial, "--all", *left], cwd=work, check=True)
 
 
 def results(work: Path) -> list[tuple[str, str]]:
@@ -116,15 +118,20 @@ def results(work: Path) -> list[tuple[str, str]]:
     return re.findall(r"^ +(\S+): (.+)$", _mutmut(work, "results", "--all", "true"), re.MULTILINE)
 
 
+def survivors(work: Path) -> dict[str, Mutant]:
+    """The mutants that no test has noticed, by their names."""
+    names = [name for name, state in results(work) if state in ("survived", "no tests")]
+    command = [str(PYTHON), "-P", str(ROOT / "tests/mutation/diffs.py"), *names]
+    diffs = json.loads(subprocess.run(command, cwd=work, capture_output=True, check=True).stdout)
+    return {name: parse(name, diff) for name, diff in diffs.items()}
+
+
 def report(work: Path, chosen: list[str]) -> int:
     """Print a line for each module, and an entry for each survivor that is not explained."""
     states = results(work)
-    survivors = {
-        parse(name, _mutmut(work, "show", name)) for name, state in states if state in ("survived", "no tests")
-    }
-    explained = known()
-    same = {one for one in survivors if one in explained or is_default(one)}
-    left = sorted(survivors - same, key=lambda one: (one.module, one.function, one.before, one.after))
+    survived = set(survivors(work).values())
+    same = {one for one in survived if is_explained(one)}
+    left = sorted(survived - same, key=lambda one: (one.module, one.function, one.before, one.after))
     counts: dict[str, Counter[str]] = {module: Counter() for module in chosen}
     for name, state in states:
         counts[parse(name, "").module][state] += 1
@@ -132,7 +139,7 @@ def report(work: Path, chosen: list[str]) -> int:
         equivalent = len([one for one in same if one.module == module])
         print(f"{module}: {dict(count)}, {equivalent} of them explained")
     print(as_toml(left))
-    stale = [one for one in explained if one.module in chosen and one not in survivors]
+    stale = [one for one in known() if one.module in chosen and one not in survived]
     for one in stale:
         print(f"not needed any more: {one}")
     return 1 if left or stale else 0

@@ -6,10 +6,11 @@ import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SURVIVORS", "Mutant", "as_toml", "is_default", "known", "parse"]
+__all__ = ["SURVIVORS", "Mutant", "as_toml", "is_default", "is_explained", "known", "parse"]
 
 SURVIVORS: Final = Path(__file__).with_name("survivors.toml")
 
@@ -49,6 +50,7 @@ def _lines(diff: str, sign: str) -> str:
     return " ".join(changed)
 
 
+@cache
 def known() -> dict[Mutant, str]:
     """The mutants that no test can notice, and why."""
     entries = tomllib.loads(SURVIVORS.read_text()).get("mutant", [])
@@ -56,6 +58,11 @@ def known() -> dict[Mutant, str]:
         Mutant(entry["module"], entry["function"], entry["before"], entry["after"]): entry["reason"]
         for entry in entries
     }
+
+
+def is_explained(mutant: Mutant) -> bool:
+    """Whether it is known that no test can notice a mutant."""
+    return mutant in known() or is_default(mutant)
 
 
 def is_default(mutant: Mutant) -> bool:

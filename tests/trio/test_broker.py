@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -67,7 +68,11 @@ def pid_of(broker: Broker) -> int:
 
 
 def open_files(pid: int) -> set[str]:
-    return {os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
 
 
 def read_status(pid: int) -> dict[str, str]:

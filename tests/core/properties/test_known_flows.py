@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import Endpoint, ExtendedError, Limits, LinkConfig, Network, OpenDatagram, Reason
+from sansnet_core import Endpoint, ExtendedError, Limits, LinkConfig, NameAsked, Network, Notice, OpenDatagram, Reason
 from sansnet_core.records import replace
 from sansnet_core.testing import SECRET, make_config
 from sansnet_core.wire import ipv4, ipv6, udp
@@ -18,9 +18,15 @@ from sansnet_core.wire.ip import UDP
 from tests.core.direct import GUEST, GUEST6
 
 SERVER: Final = {4: bytes((203, 0, 113, 1)), 6: bytes.fromhex("20010db8000000010000000000000001")}
-OWN: Final = {4: GUEST, 6: GUEST6}
+SOURCES: Final = {
+    4: [GUEST, bytes((10, 0, 2, 16)), bytes(4)],
+    6: [GUEST6, bytes.fromhex("20010db8000000000000000000000016"), bytes(16)],
+}
+"""Addresses from which the guest may send, and the unspecified one, from which it may not."""
 MACS: Final = [bytes.fromhex("020000000001"), bytes.fromhex("020000000002")]
 PORTS: Final = (7, 53, 443)
+QUESTION: Final = b"\0\7\1\0\0\1" + bytes(6) + b"\4host\7example\0\0\1\0\1"
+"""A query for a name of the configuration."""
 PLAIN: Final = LinkConfig(mtu=65520, max_frame_size=65549)
 LINKS: Final = {
     "plain": PLAIN,
@@ -34,12 +40,14 @@ class Twins:
 
     def __init__(self, link: str, version: int) -> None:
         config = make_config()
-        self.config = replace(config, link=LINKS[link], limits=Limits(udp_flows=3), notices=True)
+        names = {"dns_servers": (SERVER[4], SERVER[6]), "hosts": (("host.example", ("192.0.2.1",)),)}
+        self.config = replace(config, link=LINKS[link], limits=Limits(udp_flows=3), notices=True, **names)
         self.version = version
         self.now = 1000.0
         self.networks = [Network(self.config, now=self.now, secret=SECRET) for _ in range(2)]
         self.networks[1]._context.expected.enabled = False
         self.sockets: list[Any] = []
+        self.notices: list[Notice] = []
 
     def each(self, name: str, *arguments: Any) -> Any:
         """Call a method of both, whose results must be equal."""
@@ -51,8 +59,11 @@ class Twins:
         for order in self.each("take_orders"):
             if isinstance(order, OpenDatagram):
                 self.sockets.append(order.socket)
-        for name in ("take_frames", "take_notices", "next_deadline", "flows", "statistics"):
+        self.notices += self.each("take_notices")
+        for name in ("take_frames", "next_deadline", "flows", "statistics"):
             self.each(name)
+        known = [network._context.guest for network in self.networks]
+        assert (known[0].mac, known[0].ipv4, known[0].ipv6) == (known[1].mac, known[1].ipv4, known[1].ipv6)
         first, second = (
             [
                 (flow.key, flow.last_used, flow.last_from_guest, flow.sent, flow.datagrams_sent, flow.whole, flow.tried)
@@ -64,7 +75,7 @@ class Twins:
 
     def frame(self, port: int, data: bytes, **odd: Any) -> bytes:
         """A frame of the guest; `odd` are fields that differ from those of an ordinary datagram."""
-        own, server = odd.get("source", OWN[self.version]), SERVER[self.version]
+        own, server = SOURCES[self.version][odd.get("source", 0)], SERVER[self.version]
         packet = udp.emit(own, server, 5000, port, data)
         size = max(len(packet) + odd.get("longer", 0), 0)
         ttl, tos = odd.get("ttl", 64), odd.get("tos", 0)
@@ -85,7 +96,9 @@ class Twins:
 
 
 DATA: Final = st.one_of(
-    st.binary(max_size=20), st.sampled_from([0, 1199, 1200, 1232, 1233, 1472, 8000, 60_000]).map(bytes)
+    st.binary(max_size=20),
+    st.sampled_from([0, 1199, 1200, 1232, 1233, 1472, 8000, 60_000]).map(bytes),
+    st.just(QUESTION),
 )
 ODD: Final = st.fixed_dictionaries(
     {},
@@ -102,7 +115,7 @@ ODD: Final = st.fixed_dictionaries(
             [b"\1" + bytes(11), b"\1\5\0\0\5\0" + bytes(6), b"\0\5" + bytes(10), b"\0\1" + bytes(10)]
         ),
         "no_checksum": st.booleans(),
-        "source": st.sampled_from([bytes((10, 0, 2, 16)), bytes(4)]),
+        "source": st.sampled_from([1, 2]),
     },
 )
 STEPS: Final = st.one_of(
@@ -119,11 +132,7 @@ STEPS: Final = st.one_of(
 def play(twins: Twins, step: tuple[Any, ...]) -> None:
     kind, *rest = step
     if kind == "send":
-        frames = []
-        for port, data, odd in rest[0]:
-            if "source" in odd and twins.version == 6:
-                odd = {key: value for key, value in odd.items() if key != "source"}
-            frames.append(twins.frame(port, data, **odd))
+        frames = [twins.frame(port, data, **odd) for port, data, odd in rest[0]]
         twins.each("receive_frames", frames, twins.now)
     elif kind == "raw":
         twins.each("receive_frames", [rest[0], twins.frame(7, b"x")[:-1] + rest[0]], twins.now)
@@ -159,7 +168,7 @@ def test_the_short_cut_takes_all_but_the_first(link: str, version: int) -> None:
     twins = Twins(link, version)
     network = twins.networks[0]
     frame = twins.frame(7, b"data")
-    network.receive_frames([frame], twins.now)
+    twins.each("receive_frames", [frame], twins.now)
     assert network._udp.known.receive(frame)
     assert network._udp.known.receive(memoryview(frame))
     assert not network._udp.known.receive(memoryview(bytearray(frame)))
@@ -203,6 +212,20 @@ def test_each_changed_byte_of_a_datagram_has_the_same_effect(link: str, version:
     drops = twins.networks[0].statistics().drops  # both would agree that they take what is dropped
     assert drops[Reason.ETHERNET_TRUNCATED]
     assert drops[Reason.FRAME_TOO_LARGE]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+def test_what_is_more_than_a_datagram_takes_the_ordinary_path(link: str, version: int) -> None:
+    """Another address of the guest is learnt, a missing checksum is allowed in IPv4 only, a name may be known here."""
+    twins = Twins(link, version)
+    for odd in ({}, {"source": 1}, {}, {"mac": 1}, {"source": 1, "mac": 1}, {"mac": 1}, {}, {"no_checksum": True}, {}):
+        twins.each("receive_frames", [twins.frame(7, b"data", **odd)], twins.now)
+        twins.take()
+    for port, data in ((53, b"forwarded"), (53, QUESTION), (7, b"")):
+        twins.each("receive_frames", [twins.frame(port, data)], twins.now)
+        twins.take()
+    assert [notice.name for notice in twins.notices if isinstance(notice, NameAsked)] == ["host.example"]
 
 
 def _headers(twins: Twins) -> int:

@@ -28,6 +28,7 @@ from sansnet_core import (
     Serve,
 )
 from sansnet_core.addresses import packed
+from sansnet_core.config import ResolverConfig
 from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_LOCAL
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config, packets
@@ -434,7 +435,7 @@ def change(bench: Direct, **fields: Any) -> None:
 
 
 def test_a_flow_to_a_name_goes_on_with_another_name_server() -> None:
-    bench, bindings = named()
+    bench, bindings = named(resolver=ResolverConfig(servers=(Endpoint("192.0.2.53", 53),)))
     bindings.know(NAME, PUBLIC)
     opened = opened_flow(bench)
     change(bench, dns_servers=("192.0.2.53",))

@@ -83,7 +83,8 @@ def test_duplicate_address_detection_is_read() -> None:
         pytest.param(message(NS, B6 + b"\x01\x00" + MAC), id="option of no length"),
         pytest.param(message(NS, B6 + b"\x01\x02" + MAC + bytes(8)), id="link address of another length"),
         pytest.param(message(NS, B6 + SLLA[:7]), id="truncated option"),
-        pytest.param(message(NS, B6 + b"\x01"), id="option without a length"),
+        pytest.param(message(NS, B6 + b"\x01\x02" + MAC), id="option beyond the end"),
+        pytest.param(message(NS, B6 + b"\xfd"), id="option without a length"),
         pytest.param(message(RS, SLLA + b"\xfd\x01\0\0\0\0\0\0" * 181), id="too long"),
     ],
 )

@@ -36,6 +36,23 @@ def _instance_of(type: type) -> Callable[[object, object, object], None]:
     return check
 
 
+_PUBLISHED: Final = {
+    "sortedcontainers.sortedset": "SortedSet",
+    "trio._channel": "MemoryChannelStatistics MemoryReceiveChannel MemorySendChannel as_safe_channel "
+    "open_memory_channel",
+    "trio._core._mock_clock": "MockClock",
+    "trio._core._unbounded_queue": "UnboundedQueue UnboundedQueueStatistics",
+    "trio._dtls": "DTLSChannel DTLSChannelStatistics DTLSEndpoint",
+    "trio._highlevel_open_tcp_listeners": "open_tcp_listeners serve_tcp",
+    "trio._highlevel_open_tcp_stream": "open_tcp_stream",
+    "trio._highlevel_open_unix_stream": "open_unix_socket",
+    "trio._highlevel_ssl_helpers": "open_ssl_over_tcp_listeners open_ssl_over_tcp_stream serve_ssl_over_tcp",
+    "trio._path": "Path PosixPath WindowsPath",
+    "trio._ssl": "NeedHandshakeError SSLListener SSLStream",
+    "trio._subprocess": "Process open_process run_process",
+}
+"""Modules -> what others publish of them, and no command uses: it is None."""
+
 _CLOSED: Final = "CORO_CLOSED"
 
 _USED: Final[Mapping[str, Mapping[str, object]]] = {
@@ -47,15 +64,11 @@ _USED: Final[Mapping[str, Mapping[str, object]]] = {
         "iscoroutine": lambda value: isinstance(value, CoroutineType),
     },
     "platform": {"python_implementation": lambda: {"pypy": "PyPy"}.get(sys.implementation.name, "CPython")},
-    # what trio publishes, and no command uses
-    "trio._dtls": dict.fromkeys(("DTLSChannel", "DTLSChannelStatistics", "DTLSEndpoint")),
-    "trio._path": dict.fromkeys(("Path", "PosixPath", "WindowsPath")),
-    "trio._ssl": dict.fromkeys(("NeedHandshakeError", "SSLListener", "SSLStream")),
-    "trio._subprocess": dict.fromkeys(("Process", "open_process", "run_process")),
+    **{module: dict.fromkeys(names.split()) for module, names in _PUBLISHED.items()},
 }
 """Modules -> what is used of them while trio is loaded, or later, and what stands for it."""
 
-UNUSED: Final = (*_USED, "hmac", "idna", "ssl")
+UNUSED: Final = (*_USED, "idna")
 """Modules that trio and its dependencies import, and that no command needs."""
 
 _FINDER: Final = "ctypes.util"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -83,6 +84,9 @@ class Session:
         self._impairments: LiveImpairments | None = None
         self._asks = asks_of(options)
         self._prompts = prompts
+        self._begun = trio.Event()
+        """Set when this process is confined, and its broker and tasks have been started."""
+        self._begin: Callable[[], None] = _do_nothing
         if control.is_on:
             from sansnet_cli.runtime.impairment import LiveImpairments
             from sansnet_cli.runtime.policy import LivePolicy
@@ -102,40 +106,50 @@ class Session:
     async def running(self) -> AsyncIterator[trio.Nursery]:
         """Answer the control socket, follow the host and print the counters as long as the block runs.
 
-        The process is confined first, and its broker is started before that; no frame has been served yet.
+        Before that, the broker is started and the process is confined: at once if the guests are machines, otherwise
+        when the network of the guest is ready. No frame has been read yet.
 
         Yields a nursery for other tasks of the command. They are cancelled at the end of the block. A single
         exception leaves the block itself, and not a group of it.
         """
-        parts = Brokered(self._follower, self._guest, self._namespace, self._recording, self._audit.learnt)
-        with brokered(parts) as self._broker:
-            prompts = self._asks and self._prompts
-            self._control.set_sandbox(confine_main(self.options, controlled=self._control.is_on, prompts=prompts))
-            async with self._tasks() as nursery:
-                yield nursery
-
-    @asynccontextmanager
-    async def _tasks(self) -> AsyncIterator[trio.Nursery]:
         error: BaseException | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._control.run)
-                nursery.start_soon(self._follower.run)
-                if self._broker is not None:
-                    nursery.start_soon(self._broker.run, self._follower.follow)
-                nursery.start_soon(self._report_regularly)
-                nursery.start_soon(self._flush_audit)
-                if self._asks:
-                    nursery.start_soon(self._ask)
-                yield nursery
-                nursery.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            error = only(group)
-        if error is not None:
-            raise_alone(error)
+        with ExitStack() as stack:
+            try:
+                async with trio.open_nursery() as nursery:
+                    self._begin = partial(self._confine_and_begin, stack, nursery)
+                    if self._guest is None:
+                        self._begin()
+                    yield nursery
+                    nursery.cancel_scope.cancel()
+            except BaseExceptionGroup as group:
+                error = only(group)
+            if error is not None:
+                raise_alone(error)
+
+    def _confine_and_begin(self, stack: ExitStack, nursery: trio.Nursery) -> None:
+        """Start the broker, confine this process, and start the tasks.
+
+        The broker is a copy of this process, so it is made as late as possible: each page of memory that one of them
+        changes is no longer shared.
+        """
+        self._begin = _do_nothing
+        parts = Brokered(self._follower, self._guest, self._namespace, self._recording, self._audit.learnt)
+        self._broker = stack.enter_context(brokered(parts))
+        prompts = self._asks and self._prompts
+        self._control.set_sandbox(confine_main(self.options, controlled=self._control.is_on, prompts=prompts))
+        nursery.start_soon(self._control.run)
+        nursery.start_soon(self._follower.run)
+        if self._broker is not None:
+            nursery.start_soon(self._broker.run, self._follower.follow)
+        nursery.start_soon(self._report_regularly)
+        nursery.start_soon(self._flush_audit)
+        if self._asks:
+            nursery.start_soon(self._ask)
+        self._begun.set()
 
     async def wait_gone(self) -> None:
         """Wait until the name of the namespace no longer leads to it."""
+        await self._begun.wait()
         if self._namespace is not None and self._namespace.process is not None:
             await self._namespace.wait_gone()
         elif self._broker is not None:
@@ -176,6 +190,7 @@ class Session:
             record=self._recording,
             forwards=self._forwards,
             on_notices=take if takers else None,
+            on_ready=lambda: self._begin(),
         )
         async with opened as network:
             self._serve(network, audit)
@@ -239,3 +254,7 @@ class Session:
             await trio.sleep(INTERVAL)
             if self._served is not None and self._guest_audit is not None:
                 self._guest_audit.flush(self._served.statistics())
+
+
+def _do_nothing() -> None:
+    pass

@@ -59,6 +59,7 @@ async def open_network(
     outbound6: str | None = None,
     host: Host | None = None,
     on_notices: Callable[[Sequence[Notice]], None] | None = None,
+    on_ready: Callable[[], None] = lambda: None,
     resolver: ResolverConfig | None = None,
     impair_up: Impairment | None = None,
     impair_down: Impairment | None = None,
@@ -83,6 +84,7 @@ async def open_network(
         outbound6: see `Driver`.
         host: see `Driver`.
         on_notices: see `Driver`; most programs call `GuestNetwork.subscribe` instead.
+        on_ready: called when the network is ready, before the first frame is read.
         resolver: the resolver that the guest gets when `GuestNetwork.set_policy` gives it rules with names and it has
             none; None makes one from the configuration, which does not tell the host's networks.
         impair_up: the delay, rate and faults of frames from the guest; see `GuestNetwork.impair`.
@@ -142,7 +144,7 @@ async def open_network(
             network = GuestNetwork(core, driver, config, nursery, forwards, resolver)
             served = trio.Event()
             reports.on_end = network.end
-            nursery.start_soon(_drive, network, served)
+            nursery.start_soon(_drive, network, _Status(served, on_ready))
             if recorder is not None:
                 nursery.start_soon(recorder.run)
             try:
@@ -184,10 +186,10 @@ def _verifying(link: LinkConfig, up: Impairment) -> LinkConfig:
     return replace(link, verify_checksums=True) if up.corrupt else link
 
 
-async def _drive(network: GuestNetwork, served: trio.Event) -> None:
+async def _drive(network: GuestNetwork, status: _Status) -> None:
     """Run the driver; when it ends by itself, end the network."""
     try:
-        await network.driver.run(task_status=_Status(served))
+        await network.driver.run(task_status=status)
     except Exception as error:
         network.end(error)
 
@@ -195,9 +197,11 @@ async def _drive(network: GuestNetwork, served: trio.Event) -> None:
 class _Status(trio.TaskStatus[None]):
     """Sets an event at once, so that the block begins even if the driver fails in the same moment."""
 
-    def __init__(self, event: trio.Event) -> None:
+    def __init__(self, event: trio.Event, on_ready: Callable[[], None]) -> None:
         self._event = event
+        self._on_ready = on_ready
 
     def started(self, value: None = None) -> None:
         """See `trio.TaskStatus`."""
+        self._on_ready()
         self._event.set()

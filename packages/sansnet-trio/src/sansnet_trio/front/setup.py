@@ -45,6 +45,7 @@ def network_of(
     record: str | os.PathLike[str] | RecordingFile | None = None,
     forwards: Forwards | None = None,
     on_notices: Callable[[Sequence[Notice]], None] | None = None,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> AbstractAsyncContextManager[GuestNetwork]:
     """`open_network` with the arguments that a setup has.
 
@@ -57,6 +58,7 @@ def network_of(
         record: see `open_network`.
         forwards: the forwarded ports.
         on_notices: see `Driver`.
+        on_ready: see `open_network`.
     """
     return open_network(
         link,
@@ -70,6 +72,7 @@ def network_of(
         outbound4=setup.outbound_if4,
         outbound6=setup.outbound_if6,
         on_notices=on_notices,
+        on_ready=on_ready,
         resolver=setup.resolver,
         impair_up=setup.impair_up,
         impair_down=setup.impair_down,
