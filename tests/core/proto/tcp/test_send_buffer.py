@@ -187,3 +187,30 @@ def test_a_hole_of_one_byte_is_a_hole() -> None:
     sent(buffer, 100)
     found = list(buffer.segments(0, 300, 100, [(1, 99), (100, 150), (151, 300)]))
     assert [(place, len(payload)) for place, payload in found] == [(0, 1), (99, 1), (150, 1)]
+
+
+def test_an_acknowledgment_of_all_data_and_fin_frees_the_data() -> None:
+    buffer = SendBuffer()
+    for byte in (b"a", b"b"):
+        buffer.append(byte * 3000)
+        buffer.next_payload(3000)
+    assert buffer.release(6001) == 6000
+    assert buffer.held == 0
+    buffer.append(b"more")
+    assert bytes(buffer.next_payload(10)) == b"more"
+
+
+def test_a_last_chunk_that_has_grown_is_cut_again() -> None:
+    buffer = SendBuffer()
+    for text, start in ((b"abc", 0), (b"de", 3)):
+        buffer.append(text)
+        buffer.next_payload(10)
+        found = buffer.segments(start, buffer.held, 10, [])
+        assert [(at, bytes(payload)) for at, payload in found] == [(start, text)]
+
+
+def test_data_may_come_after_several_chunks_were_sent_as_one() -> None:
+    buffer = filled(3000, 3000)
+    assert len(buffer.next_payload(6000)) == 6000
+    buffer.append(b"more")
+    assert bytes(buffer.next_payload(10)) == b"more"
