@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import Limits, LinkConfig
-from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, MAX_FIELD, Terms, negotiate
+from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, MAX_FIELD, Negotiation, Terms, negotiate
 from sansnet_core.testing import make_config
-from sansnet_core.wire.tcp import TcpOptions
+from sansnet_core.wire.tcp import TcpOptions, mss_option, sack_permitted_option, window_scale_option
 
 PLAIN = TcpOptions(None, None, False, ())
 
@@ -72,6 +72,33 @@ def test_data_has_as_many_segments_as_the_link_takes_in_a_frame_and_without_offl
     version: int, link: LinkConfig, mss: int, payload: int
 ) -> None:
     assert terms(TcpOptions(mss, 0, True, ()), version, link).frame_payload == payload
+
+
+def test_a_syn_offers_what_the_guest_permits() -> None:
+    assert terms().syn_options() == mss_option(1460) + window_scale_option(5) + sack_permitted_option()
+    assert terms(PLAIN).syn_options() == mss_option(1460)
+    assert terms(TcpOptions(None, 0, False, ())).syn_options() == mss_option(1460) + window_scale_option(5)
+
+
+def test_connections_with_the_same_options_share_their_terms() -> None:
+    config = make_config()
+    negotiation = Negotiation(config)
+    for version in (4, 6):
+        for options in (ALL_OPTIONS, PLAIN):
+            found = negotiation.terms(version, options)
+            assert found == negotiate(config, version, options)
+            assert negotiation.terms(version, options) is found
+
+
+def test_the_terms_that_are_kept_are_bounded() -> None:
+    """A guest chooses its options."""
+    negotiation = Negotiation(make_config())
+    first = negotiation.terms(4, TcpOptions(500, 0, True, ()))
+    for mss in range(501, 564):
+        negotiation.terms(4, TcpOptions(mss, 0, True, ()))
+        assert negotiation.terms(4, TcpOptions(500, 0, True, ())) is first
+    negotiation.terms(4, TcpOptions(564, 0, True, ()))
+    assert negotiation.terms(4, TcpOptions(500, 0, True, ())) is not first
 
 
 @pytest.mark.parametrize(("mtu", "blocks"), [(68, 3), (75, 3), (76, 4), (1500, 4)])

@@ -7,10 +7,11 @@ from math import inf
 import pytest
 
 from sansnet_core.proto.tcp.handshake import Terms
-from sansnet_core.proto.tcp.loss import MAX_BURST
+from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
 from sansnet_core.proto.tcp.sending import (
     DUPLICATES,
     INITIAL_RTO,
+    MAX_READ,
     MAX_RTO,
     MIN_RTO,
     RETRY_AFTER_RESET,
@@ -216,6 +217,70 @@ def test_the_timer_after_a_syn_was_lost() -> None:
 
 
 # windows
+
+
+def test_a_syn_is_sent_before_terms_are_known() -> None:
+    sender = Sender(ISS)
+    sender.send_syn(1.0)
+    assert sender.next == add(ISS, 1)
+
+
+def test_a_large_read_has_whole_frames_up_to_a_bound() -> None:
+    sender = opened(scale=7)
+    take(sender, 0, 2.0, window=65535)
+    frame = 10 * MSS
+    assert sender.room(1 << 20, frame) == MAX_READ // frame * frame
+    assert sender.room(frame + MSS + 1, frame) == frame
+    assert sender.room(frame - 1, frame) == frame - MSS
+
+
+def test_a_frame_that_the_window_cuts_has_whole_segments() -> None:
+    sender = opened(window=2 * MSS + 50)
+    assert [len(payload) for payload in send(sender, 5 * MSS, 2.0, 10 * MSS)] == [2 * MSS]
+
+
+def test_three_small_ranges_beyond_a_loss_begin_a_recovery() -> None:
+    """RFC 6675, 4, IsLost."""
+    for count in (2, 3):
+        sender = opened()
+        send(sender, 1000, 2.0)
+        blocks = tuple((place, place + 10) for place in (100, 200, 300)[:count])
+        assert take(sender, 0, 2.1, sack=blocks) == Acked(0, False, count == 3)
+
+
+def test_a_sender_that_wakes_is_as_before() -> None:
+    sender = opened(scale=3)
+    state = sender.rest()
+    assert state is not None
+    assert len(state) == Sender.REST_SIZE
+    woken = Sender(0)
+    woken.wake(state, sender.terms)
+    for name in Sender.__slots__:
+        if name not in ("buffer", "_rtt_sequence"):
+            assert getattr(woken, name) == getattr(sender, name), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("next", position(1)),
+        ("loss", Loss(position(0))),
+        ("probing", True),
+        ("_srtt", None),
+        ("retransmit_at", 5.0),
+        ("retries", 1),
+        ("duplicates", 1),
+        ("_rtt_start", 1.0),
+    ],
+)
+def test_a_sender_with_anything_to_send_or_to_wait_for_does_not_rest(name: str, value: object) -> None:
+    sender = opened()
+    assert sender.rest() is not None
+    setattr(sender, name, value)
+    assert sender.rest() is None
+    sender = opened()
+    sender.buffer.append(b"data")
+    assert sender.rest() is None
 
 
 def test_the_window_of_a_syn_is_not_scaled() -> None:

@@ -44,7 +44,8 @@ def test_each_connection_stays_for_the_whole_time_and_a_repeated_fin_begins_it_a
         context.timers.arm(flow, 0.1)
         run(context, 0.01 * number)
         time_wait.begin(flow)
-    time_wait.remove(gone)
+    for _ in range(2):
+        time_wait.remove(gone)
     run(context, 1.5)
     time_wait.begin(first)
     run(context, 10.0)
@@ -66,7 +67,11 @@ def test_thousands_of_them_keep_no_timers() -> None:
 def test_after_a_mistake_the_rest_of_the_queue_ends() -> None:
     context = Context(make_config(limits=Limits(tcp_linger=2.0)), now=0.0, secret=SECRET)
     time_wait, flow = TimeWait(context), Flow(context)
+    time_wait.arm_again()
+    assert time_wait.deadline == inf
     time_wait.begin(flow)
+    time_wait.arm_again()
+    assert time_wait.deadline == 2.0
     context.timers.forget(time_wait)  # as if `expire` had raised an exception
     time_wait.arm_again()
     run(context, 10.0)
