@@ -18,6 +18,7 @@ from sansnet_core import (
     FlowOpened,
     FlowRefused,
     Limits,
+    LinkConfig,
     OpenStream,
     Reason,
     Refuse,
@@ -29,11 +30,13 @@ from sansnet_core import (
 from sansnet_core.addresses import packed
 from sansnet_core.orders import SocketId
 from sansnet_core.policy import Group
+from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.records import replace
 from sansnet_core.testing.packets import ACK, RST, TCP
 from tests.core.bindings import FakeBindings
 from tests.core.direct import GUEST, Direct
 from tests.core.named import LEASE, LEASE6, NAME, OTHER_LEASE, PUBLIC, PUBLIC6, TcpGuest, named, opened
+from tests.core.scenarios.test_tcp_no_connection import OFFLOADS
 
 RULE = Rule(action=Action.ALLOW, names=(NAME,), ports=(5432,), label="database")
 ASK = Rule(action=Action.ASK, names=(NAME,), label="unsure")
@@ -122,11 +125,22 @@ def test_a_guest_that_gives_up_is_not_connected() -> None:
     bench, bindings = named(RULE)
     TcpGuest(bench).syn()
     bench.wait(60.0)  # no SYN was repeated
-    assert bench.network.flows() == []
+    assert (bench.network.flows(), bindings._waiting) == ([], [])
     bindings.know(NAME, PUBLIC)
     bench.collect()
     assert bench.take() == []
     assert not bindings.pins
+
+
+def test_the_names_of_a_connection_are_released_once() -> None:
+    bench, bindings = named(RULE)
+    permission = Permission()
+    permission.pin(bench.network._context.targets, Endpoint(LEASE, 80))
+    assert bindings.pins
+    permission.unpin()
+    permission.unpin()  # as after a mistake at the end of the connection
+    assert not bindings.pins
+    assert not permission.pinned
 
 
 def test_connections_that_wait_for_names_are_bounded() -> None:
@@ -290,12 +304,13 @@ def test_a_rule_about_a_name_holds_for_its_real_addresses(action: Action, others
     assert (order.remote, order.name) == (Endpoint(PUBLIC, 5433), NAME)
 
 
-def test_an_own_address_without_a_name_answers_as_a_closed_port() -> None:
-    bench, _ = named(RULE, default_action=Action.ALLOW)
+@pytest.mark.parametrize("link", [LinkConfig(), OFFLOADS])
+def test_an_own_address_without_a_name_answers_as_a_closed_port(link: LinkConfig) -> None:
+    bench, _ = named(RULE, default_action=Action.ALLOW, link=link)
     guest = TcpGuest(bench, "198.18.255.1")
     guest.syn()
     (reset,) = guest.segments()
-    assert (reset.flags, reset.acknowledgment) == (RST | ACK, 1001)
+    assert (reset.flags, reset.acknowledgment, reset.window, reset.payload) == (RST | ACK, 1001, 0, b"")
     assert (refused(bench).reason, bench.drops()) == (Reason.OWN_ADDRESS, {Reason.OWN_ADDRESS: 1})
 
 

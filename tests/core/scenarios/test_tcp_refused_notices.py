@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPERM
+from errno import EACCES, ECONNREFUSED, EHOSTUNREACH, EPERM, EPROTO
 
 import pytest
 
@@ -14,7 +14,7 @@ from sansnet_core.orders import SocketId
 from sansnet_core.testing import GATEWAY, OUTSIDER
 from sansnet_core.testing.packets import ACK, RST, SYN, Segment
 from tests.core.direct import GUEST, Direct
-from tests.core.named import LEASE, NAME, PUBLIC, TcpGuest, named
+from tests.core.named import LEASE, LEASE6, NAME, PUBLIC, TcpGuest, named, opened
 
 FROM = Endpoint(GUEST, 40000)
 ASK = Rule(action=Action.ASK, label="ask")
@@ -81,7 +81,17 @@ def test_the_router_answers_each_syn_of_a_refused_connection(asks: bool) -> None
     guest.syn()
     assert [(packet.source, packet.payload[:2]) for packet in bench.packets] == [(GATEWAY, b"\3\x0d")] * 2
     quoted = bench.packets[0].payload[8 + 20 :]
-    assert struct.unpack("!HHIIBB", quoted[:14]) == (40000, 5432, 1000, 0, 5 << 4, SYN)
+    assert struct.unpack("!HHIIBBH", quoted[:16]) == (40000, 5432, 1000, 0, 5 << 4, SYN, 0)
+
+
+@pytest.mark.parametrize(("lease", "error"), [(LEASE, b"\x0c\0"), (LEASE6, b"\4\0")])
+def test_an_error_of_the_protocol_points_to_no_field(lease: str, error: bytes) -> None:
+    bench, bindings = named(ALLOW)
+    bindings.know(NAME, PUBLIC)
+    TcpGuest(bench, lease).syn()
+    bench.network.stream_failed(opened(bench)[0].socket, EPROTO, None, bench.now)
+    bench.collect()
+    assert [(packet.payload[:2], packet.payload[4:8]) for packet in bench.packets] == [(error, bytes(4))]
 
 
 @pytest.mark.parametrize("limits", [Limits(tcp_flows=1), Limits(tcp_pending=1)])
