@@ -171,12 +171,10 @@ class Network(Copyable):
         Returns:
             The name for the socket; None if the connection is refused, and the driver must reset it.
         """
-        if type(remote) is not Endpoint:
-            remote = checks.endpoint("remote", remote)
-        where = checks.address("guest_address", guest_address)
+        who, where = checks.endpoint("remote", remote), checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
-        return self._tcp.opening.inbound.stream_accepted(remote, where, guest_port)
+        return self._tcp.opening.inbound.stream_accepted(who, where, guest_port)
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
         """The connect that `OpenStream` ordered succeeded. Then take the outputs."""

@@ -204,8 +204,7 @@ class TcpFlow(Output):
     def establish(self, event: str, sequence: int) -> None:
         """The handshake is complete. Windows of the guest's segments count from this sequence number on."""
         self.sender.establish(sequence)
-        if self.inbound:
-            self._awaits_budget = True  # the order to resume says that the guest has accepted
+        self._awaits_budget = True  # the host may have sent data, or ended, before the guest was ready
         self.fire(event)
 
     # lifecycle
