@@ -66,6 +66,31 @@ def test_a_datagram_that_ipv4_cannot_carry_is_dropped_on_its_way_to_the_guest(li
 
 
 @pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("port", [99, 98])
+def test_a_run_of_small_datagrams_may_be_larger_than_one_datagram(link: LinkConfig, port: int) -> None:
+    bench = named(link)
+    socket, size = open_flow(bench, ping=False), MOST4 + 1
+    bench.network.datagram_received(socket, Endpoint(HOST6, port), bytes(size), 1000, 64, 0, bench.now)
+    bench.collect()
+    assert bench.drops() == {}
+    assert sum(len(packet.payload) for packet in bench.packets) >= size + 8
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_datagram_that_only_ipv6_can_carry_passes_both_ways_between_ends_that_have_it(link: LinkConfig) -> None:
+    bench = named(link)
+    bench.send(*fragments(udp(GUEST6, 1000, HOST6, 99, bytes(MOST6)), 1400))
+    opened, sent = bench.take()
+    assert isinstance(opened, OpenDatagram)
+    assert isinstance(sent, SendDatagram)
+    assert len(sent.data) == MOST6
+    bench.network.datagram_received(opened.socket, sent.remote, bytes(MOST6), 0, 64, 0, bench.now)
+    bench.collect()
+    assert bench.drops() == {}
+    assert len(bench.packets) > 1
+
+
+@pytest.mark.parametrize("link", LINKS)
 def test_an_echo_reply_that_ipv4_cannot_carry_is_dropped(link: LinkConfig) -> None:
     bench = named(link)
     socket = open_flow(bench, ping=True)
@@ -91,3 +116,12 @@ def test_what_the_hosts_ipv4_cannot_carry_is_answered_and_not_ordered(ping: bool
     assert len(sent) == 2
     assert bench.drops() == {Reason.HOST_SEND: 2}
     assert [(packet.protocol, packet.payload[0]) for packet in bench.packets] == [(ICMPV6, PACKET_TOO_BIG)] * 2
+
+
+def test_what_the_hosts_ipv4_cannot_carry_says_nothing_about_the_path() -> None:
+    bench = named(LINKS[0])
+    bench.send(*fragments(udp(GUEST6, 1000, packed(LEASE6), 99, bytes(MOST4 + 1)), 1400))
+    bench.wait(2)
+    bench.take()
+    bench.send(udp(GUEST6, 1000, packed(LEASE6), 99, bytes(1210)))
+    assert bench.one(SendDatagram).fragment_here

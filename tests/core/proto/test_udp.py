@@ -285,6 +285,19 @@ def test_an_address_is_accepted_while_a_flow_leads_to_it() -> None:
     assert bench.packets() == []
 
 
+def test_an_address_is_accepted_until_the_last_of_several_flows_to_it_ends() -> None:
+    bench = Bench(config(udp_filtering=UdpFiltering.ADDRESS_DEPENDENT))
+    socket = bench.open(query())
+    others = query(destination=OUTSIDERS[1].address), query(destination_port=9)
+    for pause in (20, 20, 40):
+        for packet in others:
+            bench.receive(packet)
+        bench.wait(pause)
+        bench.answer(socket, Endpoint(REMOTE4, 8), b"psst")
+    assert len(bench.packets()) == 2
+    assert bench.udp.statistics() == {"udp_flows": 0, "udp_sockets": 0}
+
+
 @pytest.mark.parametrize(
     "source", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "10.0.2.2", "10.0.2.3", "10.0.2.15", "224.0.0.1"]
 )
@@ -374,6 +387,10 @@ def test_a_group_may_answer_from_any_unicast_address(group: bytes) -> None:
     (packet,) = bench.packets()
     assert (packet.source, packet.destination) == (REMOTE4, GUEST4)
     assert packet.payload == udp(REMOTE4, 49152, GUEST4, 4000, b"here").payload
+    for destination in (REMOTE4, OUTSIDERS[1].address):  # further flows of the socket
+        bench.receive(query(destination=destination))
+        bench.answer(socket, Endpoint(REMOTE4, 49152), b"here")
+    assert len(bench.packets()) == 2
 
 
 def test_an_answer_to_a_group_makes_no_flow() -> None:

@@ -169,6 +169,20 @@ def test_flows_that_lead_to_no_name_server_of_the_network_continue(remote: Endpo
     bench.network.reconfigure(replace(bench.config, dns_servers=("192.0.2.53",)), bench.now)
     send(bench, remote)
     assert [type(order) for order in bench.take()] == [DeliverDatagram if remote.address[0] == 10 else SendDatagram]
+    assert not any(isinstance(notice, FlowClosed) for notice in bench.notices)
+
+
+@pytest.mark.parametrize("source", [Endpoint("127.0.0.1", 1000), OUTSIDER])
+def test_flows_of_outsiders_continue(source: Endpoint) -> None:
+    """Also one of the host's loopback, which the guest sees at an address that leads nowhere else."""
+    bench = bench_of()
+    forward = bench.network.forward_added(None, 53, bench.now)
+    (packet,) = arrive(bench, forward, source)
+    bench.network.reconfigure(replace(bench.config, dns_servers=("192.0.2.53",)), bench.now)
+    bench.send(udp(GUEST, 53, packet.source, source.port, b"answer"))
+    order = bench.one(SendDatagram)
+    assert (order.socket, order.remote) == (forward, source)
+    assert not any(isinstance(notice, FlowClosed) for notice in bench.notices)
 
 
 # mistakes of the driver
@@ -182,3 +196,5 @@ def test_a_wrong_local_address_is_refused_for_each_datagram() -> None:
         with pytest.raises(UsageError, match=r"^local: b'abc' has 3 bytes"):
             bench.network.datagram_received(socket, OUTSIDER, b"x", 0, 60, 0, bench.now, b"abc")
     assert bench.network.flows()[0].received == 6
+    with pytest.raises(UsageError, match=r"^local: b'abc' has 3 bytes"):
+        bench.network.datagram_received(opened(bench), TO, b"x", 0, 60, 0, bench.now, b"abc")

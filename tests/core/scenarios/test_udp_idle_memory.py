@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from typing import Any
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from sansnet_core import CloseSocket, Endpoint, Network, OpenDatagram, SocketId
 from sansnet_core.config import Limits
 from sansnet_core.proto.udp.headers import MOST
+from sansnet_core.proto.udp.host import _MAX_HOSTS
 from sansnet_core.testing import SECRET, SERVER, make_config, packets
 from tests.core.direct import GUEST, Direct
 
@@ -19,6 +21,7 @@ LIMIT = 900
 """Bytes for each flow, with its share of the tables."""
 TO = Endpoint(SERVER, 7)
 OTHER_GUEST = bytes((10, 0, 2, 77))
+GUEST_MAC = bytes.fromhex("020000000001")
 MACS = (bytes.fromhex("020000000011"), bytes.fromhex("020000000022"))
 
 
@@ -56,6 +59,34 @@ def _ask(bench: Direct, port: int) -> tuple[SocketId, list[packets.Ip]]:
     bench.network.datagram_received(socket, TO, b"answer", 0, 60, 0, bench.now)
     bench.collect()
     return socket, bench.packets
+
+
+def test_only_the_latest_flows_have_headers_and_those_that_are_over_keep_none() -> None:
+    bench = Direct(make_config())
+    inside: Any = bench.network
+    for port in range(1, MOST + 3):
+        _ask(bench, port)
+    assert [flow.headers is None for flow in inside._udp._flows.values()] == [True] * 2 + [False] * MOST
+    bench.wait(60.0)
+    assert not inside._udp._flows
+    assert not inside._udp._table.headers._flows
+
+
+def test_the_endpoints_that_flows_have_in_common_are_bounded() -> None:
+    bench = Direct(make_config())
+    inside: Any = bench.network
+    for number, kept in ((_MAX_HOSTS, _MAX_HOSTS), (1, 1)):
+        bench.send(*(packets.udp(GUEST, number, SERVER, port, b"x") for port in range(1000, 1000 + number)))
+        assert len(inside._udp._host._hosts) == kept
+
+
+def test_datagrams_to_a_guest_that_was_silent_so_far_go_to_its_given_address_also_after_many_others() -> None:
+    network = Network(make_config(), now=0.0, secret=SECRET)
+    forward = network.forward_added(None, 53, 0.0)
+    for port in (*range(1, MOST + 2), 1):
+        network.datagram_received(forward, Endpoint(SERVER, port), b"question", 0, 60, 0, 0.0)
+    read = [packets.read_frame(frame, vnet=False) for frame in network.take_frames()]
+    assert [one.destination for one in read if one.ethertype == packets.IPV4] == [GUEST_MAC] * (MOST + 2)
 
 
 def test_a_flow_is_answered_after_many_others_and_at_its_own_station() -> None:

@@ -316,6 +316,20 @@ def test_a_router_that_reports_an_address_unreachable_leads_to_the_next_one() ->
     assert sent(bench) == [(Endpoint(PUBLIC6, 7), b"again")]
 
 
+def test_the_flow_to_the_next_address_ends_also_if_the_guest_sends_nothing_more() -> None:
+    bench, bindings = named()
+    bindings.know(NAME, PUBLIC, PUBLIC6)
+    bench.send(datagram())
+    bench.wait(20)
+    bench.network.datagram_failed(
+        bench.take()[0].socket, Endpoint(PUBLIC, 7), failure(errno.EHOSTUNREACH, ORIGIN_ICMP), b"hel", bench.now
+    )
+    bench.wait(20)
+    assert len(bench.network.flows()) == 1
+    bench.wait(20)
+    assert (bench.network.flows(), bench.drops()) == ([], {})
+
+
 def test_an_address_that_the_rules_close_is_not_tried() -> None:
     closed = Rule(action=Action.REFUSE, destinations=(PUBLIC6,))
     bench, bindings = named(rules=(closed, RULE))
@@ -382,6 +396,21 @@ def test_an_address_of_a_name_that_is_not_resolved_is_not_heard() -> None:
     assert bench.drops() == {Reason.HOST_SOURCE: 1}
 
 
+def test_another_port_of_a_host_to_which_the_program_redirected_a_name_is_not_heard() -> None:
+    """An answer to it would lead elsewhere: the program would be asked about that port of the name."""
+    bench, _ = named(rules=(), default_action=Action.ASK)
+    bench.send(datagram())
+    bench.network.flow_decided(bench.one(DecideFlow).socket, Allow(to=Endpoint(PUBLIC, 9)), bench.now)
+    bench.collect()
+    opened, _ = bench.take()
+    assert isinstance(opened, OpenDatagram)
+    for port in (9, 10):
+        bench.network.datagram_received(opened.socket, Endpoint(PUBLIC, port), b"x", 0, 60, 0, bench.now)
+    bench.collect()
+    assert sources(bench) == [packed(LEASE)]
+    assert bench.drops() == {Reason.HOST_SOURCE: 1}
+
+
 def test_a_closed_host_is_not_heard_through_the_socket_of_an_open_flow() -> None:
     rule = Rule(action=Action.ALLOW, destinations=("192.0.2.0/24",), ports=((7, 8),))
     bench, _ = named(rules=(rule,))
@@ -402,6 +431,15 @@ def change(bench: Direct, **fields: Any) -> None:
     bench.config = replace(bench.config, **fields)
     bench.network.reconfigure(bench.config, bench.now)
     bench.collect()
+
+
+def test_a_flow_to_a_name_goes_on_with_another_name_server() -> None:
+    bench, bindings = named()
+    bindings.know(NAME, PUBLIC)
+    opened = opened_flow(bench)
+    change(bench, dns_servers=("192.0.2.53",))
+    bench.send(datagram())
+    assert bench.one(SendDatagram).socket == opened.socket
 
 
 @pytest.mark.parametrize("destination", [LEASE, "192.0.2.80", "2001:db8::80"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from errno import EHOSTUNREACH, EMSGSIZE
+from errno import EHOSTUNREACH, EMSGSIZE, EPROTO
 from typing import Final
 
 import pytest
 
 from sansnet_core import Endpoint, ExtendedError, SendDatagram
+from sansnet_core.addresses import packed
 from sansnet_core.orders import ORIGIN_ICMP, ORIGIN_ICMPV6, ORIGIN_LOCAL
 from sansnet_core.records import replace
 from sansnet_core.testing import OUTSIDER, SERVER, SERVER6, make_config
@@ -140,7 +141,17 @@ def test_a_run_of_large_datagrams_is_sent_whole(family: int) -> None:
     assert (len(first.data), first.segment_size, is_strict(first)) == (2000, 0, True)
     assert (len(rest.data), rest.segment_size, is_strict(rest)) == (5000, 2000, False)
     [again] = path.refuse(first)
-    assert (len(again.data), is_strict(again)) == (2000, False)
+    assert (len(again.data), again.segment_size, is_strict(again)) == (2000, 0, False)
+
+
+@BOTH
+@pytest.mark.parametrize("size", [2001, 4000])
+def test_the_rest_of_a_run_of_two_is_no_run(family: int, size: int) -> None:
+    """The host's kernel takes no segment size that is larger than the data."""
+    bench = direct(vnet_header=True, checksum_offload=True, uso=True)
+    path = Path(family, bench)
+    bench.send(path.packet(bytes(size)), head=bytes([1, 5, 0, 0]) + (2000).to_bytes(2, "little") + bytes(6))
+    assert [(len(order.data), order.segment_size) for order in path.orders()] == [(2000, 0), (size - 2000, 0)]
 
 
 @BOTH
@@ -274,20 +285,25 @@ def test_what_a_router_says_is_passed_on_and_counts_as_told(family: int) -> None
 
 
 @BOTH
-def test_the_first_large_answer_to_a_client_is_sent(family: int) -> None:
-    bench = direct()
+@pytest.mark.parametrize("run", [False, True])
+def test_the_first_large_answer_to_a_client_is_sent_from_where_it_was_asked(family: int, run: bool) -> None:
+    bench = direct(vnet_header=True, checksum_offload=True, uso=True)
     forward = bench.network.forward_added(None, 53, bench.now, (4, 16))
     client = OUTSIDER if family == 4 else Endpoint(SERVER6, 999)
     guest = GUEST if family == 4 else GUEST6
     bench.send(udp(guest, 1, SERVER if family == 4 else SERVER6, 1, b"the guest's address"))
     bench.take()
-    bench.network.datagram_received(forward, client, b"question", 0, 64, 0, bench.now)
+    local = bytes((203, 0, 113, 5)) if family == 4 else packed("2001:db8:dddd::5")
+    bench.network.datagram_received(forward, client, b"question", 0, 64, 0, bench.now, local)
     bench.collect()
-    bench.send(udp(guest, 53, client.address, client.port, LARGE))
+    head = bytes([1, 5, 0, 0]) + (5000).to_bytes(2, "little") + bytes(6) if run else b""
+    bench.send(udp(guest, 53, client.address, client.port, LARGE), head=head)
     path = Path(family, bench)
-    [tried] = path.orders()
-    [again] = path.refuse(tried)
-    assert (is_strict(again), again.socket, again.remote) == (False, forward, client)
+    tried, *rest = path.orders()
+    size = 5000 if run else len(LARGE)
+    assert tried == SendDatagram(forward, client, bytes(size), 0, 64, 0, False, local)
+    assert [(len(order.data), order.local) for order in rest] == ([(len(LARGE) - size, local)] if run else [])
+    assert path.refuse(tried) == [SendDatagram(forward, client, bytes(size), 0, 64, 0, False, local, True)]
 
 
 @BOTH
@@ -309,6 +325,17 @@ def test_an_mtu_that_cannot_be_is_an_error(mtu: int) -> None:
     [order] = path.send(8000)
     assert path.refuse(order, mtu) == []
     assert len(path.told()) == 1
+
+
+@BOTH
+@pytest.mark.parametrize(("number", "info"), [(EMSGSIZE, 0), (EPROTO, MTU)])
+def test_an_error_without_an_mtu_says_nothing_about_the_path(family: int, number: int, info: int) -> None:
+    path = Path(family)
+    [order] = path.send(8000)
+    error = ExtendedError(number, ORIGIN_LOCAL, 0, 0, info, None)
+    path.bench.network.datagram_failed(order.socket, order.remote, error, LARGE, path.bench.now)
+    path.bench.wait(2)
+    assert [order.fragment_here for order in path.send(1210)] == [True]
 
 
 def test_a_flow_that_ended_meanwhile_is_no_mistake() -> None:

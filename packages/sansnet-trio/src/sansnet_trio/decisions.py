@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from inspect import isawaitable
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -228,7 +227,7 @@ class Decisions:
     async def _ask(self, question: _Question) -> None:
         with question.scope:
             answer = self._decide(question.flow)
-            if not isawaitable(answer):
+            if not isinstance(answer, Awaitable):
                 raise TypeError(f"decide returned {answer!r}; it must be an async function, with the verdict as result")
             verdict = _check(await answer, question.flow)
         if self._questions.pop(question.order.socket, None) is not None:  # else it was withdrawn or answered

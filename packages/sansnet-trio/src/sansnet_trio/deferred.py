@@ -21,7 +21,7 @@ def deferred(*names: str, **used: Mapping[str, object]) -> Iterator[None]:
     No other thread may import them meanwhile. After the block, an import of them is an ordinary one.
 
     Args:
-        names: the modules, none of which is inside a package.
+        names: the modules.
         used: further ones, of which some attributes are used at once: their names, and what stands for them.
     """
     wanted: dict[str, Mapping[str, object]] = {**{name: {} for name in names}, **used}
@@ -42,6 +42,8 @@ class _Placeholder(ModuleType):
         vars(self).update(known)
 
     def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # an import looks for those of packages
+            raise AttributeError(name)
         self.leave()
         return getattr(import_module(self.__name__), name)
 

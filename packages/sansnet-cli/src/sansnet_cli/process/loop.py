@@ -1,8 +1,8 @@
 """Loading trio without what it imports for features that no command uses.
 
-Theory of operation. `import trio` loads all of trio, and with it TLS, DTLS and IDNA: 3 MB of libraries, and a tenth of
-the time until a guest is served. So trio gets placeholders, each of which imports its module at its first use, which
-never comes in a command (`sansnet_trio.deferred`).
+Theory of operation. `import trio` loads all of trio, and with it TLS, DTLS, IDNA, files and processes: 4 MB of memory
+of its own, two fifths of the time that it takes. So trio and its dependencies get placeholders, each of which imports
+its module at its first use (`sansnet_trio.deferred`). In a command that never comes: what it uses stands in `_USED`.
 
 trio also asks `ctypes.util.find_library` for the library of threads, to name them. That starts `/sbin/ldconfig -p` and
 reads its answer, or even a compiler where there is no such program. While trio is loaded, the answer is the name that
@@ -15,18 +15,48 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
-from typing import Final
+from types import AsyncGeneratorType, CoroutineType, ModuleType
+from typing import Any, Final
 
 from sansnet_trio.deferred import deferred
 
 __all__ = ["UNUSED", "load_trio"]
 
-UNUSED: Final = ("hmac", "idna", "ssl")
-"""Modules that trio uses in functions alone, and that no command needs."""
+
+def _instance_of(type: type) -> Callable[[object, object, object], None]:
+    """A validator of attrs; that of exceptions, in `outcome`, is the only one."""
+
+    def check(instance: object, attribute: Any, value: object) -> None:
+        if not isinstance(value, type):
+            raise TypeError(f"{attribute.name!r} must be {type!r} (got {value!r})")
+
+    return check
+
+
+_CLOSED: Final = "CORO_CLOSED"
+
+_USED: Final[Mapping[str, Mapping[str, object]]] = {
+    "attr.validators": {"instance_of": _instance_of},
+    "inspect": {  # for locks and threads
+        "CORO_CLOSED": _CLOSED,
+        "getcoroutinestate": lambda coroutine: _CLOSED if coroutine.cr_frame is None else "CORO_SUSPENDED",
+        "isasyncgen": lambda value: isinstance(value, AsyncGeneratorType),
+        "iscoroutine": lambda value: isinstance(value, CoroutineType),
+    },
+    "platform": {"python_implementation": lambda: {"pypy": "PyPy"}.get(sys.implementation.name, "CPython")},
+    # what trio publishes, and no command uses
+    "trio._dtls": dict.fromkeys(("DTLSChannel", "DTLSChannelStatistics", "DTLSEndpoint")),
+    "trio._path": dict.fromkeys(("Path", "PosixPath", "WindowsPath")),
+    "trio._ssl": dict.fromkeys(("NeedHandshakeError", "SSLListener", "SSLStream")),
+    "trio._subprocess": dict.fromkeys(("Process", "open_process", "run_process")),
+}
+"""Modules -> what is used of them while trio is loaded, or later, and what stands for it."""
+
+UNUSED: Final = (*_USED, "hmac", "idna", "ssl")
+"""Modules that trio and its dependencies import, and that no command needs."""
 
 _FINDER: Final = "ctypes.util"
 
@@ -34,8 +64,9 @@ _FINDER: Final = "ctypes.util"
 def load_trio() -> None:
     """Import trio. No other thread may import a module of `UNUSED` or `ctypes.util` meanwhile."""
     if "trio" not in sys.modules:
-        with deferred(*UNUSED), _libraries_by_name():
+        with deferred(*UNUSED, **_USED), _libraries_by_name():
             import_module("trio")
+            import_module("dataclasses")  # the core's, which need `inspect` only for classes without a docstring
 
 
 @contextmanager

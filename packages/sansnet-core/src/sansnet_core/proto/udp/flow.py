@@ -22,6 +22,9 @@ __all__ = ["BELOW_BASE", "End", "Flow", "ForwardedPort", "Mapping", "Relayed", "
 BELOW_BASE: Final = 1199
 """Bytes of the largest datagram whose path does not matter: one less than a search for the path MTU begins with."""
 
+_NONE: Final[dict[Endpoint, Flow]] = {}
+"""The table of all mappings that need none; nobody writes to it."""
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Mapping:
@@ -47,22 +50,20 @@ class Mapping:
         self.alias = alias
         self.name = name
         self._only: Flow | None = None
-        self._flows: dict[Endpoint, Flow] | None = None
-        """By the host's endpoint; None while there was only one."""
+        self._flows = _NONE
+        """By the host's endpoint; empty while there was only one."""
         self.addresses: Counter[bytes] | None = None
         self.groups = 0
 
     @property
     def flows(self) -> dict[Endpoint, Flow]:
         """The flows, by the host's endpoint."""
-        if self._flows is not None:
-            return self._flows
-        return {} if self._only is None else {self._only.host: self._only}
+        return self._flows if self._only is None else {self._only.host: self._only}
 
     @flows.setter
     def flows(self, flows: dict[Endpoint, Flow]) -> None:
         several = len(flows) > 1
-        self._flows = flows if several else None
+        self._flows = flows if several else _NONE
         self._only = None if several else next(iter(flows.values()), None)
         self.addresses = Counter(host.address for host in flows) if several else None
         self.groups = sum(flow.group for flow in flows.values())
@@ -77,7 +78,7 @@ class Mapping:
         only = self._only
         if only is not None:
             return only if only.host == host else None
-        return self._flows.get(host) if self._flows is not None else None
+        return self._flows.get(host)
 
     def find_groups(self, is_group: Callable[[bytes], bool]) -> None:
         """Follow another set of groups; `is_group` takes the address of a host."""
@@ -88,12 +89,12 @@ class Mapping:
 
     def attach(self, flow: Flow) -> None:
         """Carry a flow."""
-        if self._flows is not None and self.addresses is not None:
+        if self.addresses is None:
+            self.flows = {**self.flows, flow.host: flow}
+        else:
             self._flows[flow.host] = flow
             self.addresses[flow.host.address] += 1
             self.groups += flow.group
-        else:
-            self.flows = {**self.flows, flow.host: flow}
 
     def has_address(self, address: bytes) -> bool:
         """Whether there is a flow to a host address."""
@@ -104,7 +105,7 @@ class Mapping:
     def detach(self, flow: Flow) -> bool:
         """Forget a flow; whether the socket is no longer needed."""
         self.groups -= flow.group
-        if self._flows is None or self.addresses is None:
+        if self.addresses is None:
             self._only = None
             return True
         del self._flows[flow.host]
