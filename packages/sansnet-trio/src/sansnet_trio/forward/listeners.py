@@ -259,7 +259,7 @@ class ListenerService:
         listening, family = listener.socket, listener.family
         for _ in range(_MAX_BURST):
             try:
-                # What `accept` calls, which makes a larger object: that costs 3 us
+                # `accept` calls this, and makes a larger object, which costs 3 us
                 fd, address = listening._accept()  # type: ignore[attr-defined]  # typeshed does not have it
             except BlockingIOError:
                 return

@@ -81,7 +81,7 @@ class Inbound:
         self._known: dict[tuple[bytes, bytes | None, int], _Way] = {}
         """The latest ways."""
         self._state: _State | None = None
-        """What they follow from: the configuration, and the guest's addresses."""
+        """The configuration and the guest's addresses, from which they follow."""
         self._next_port = _FIRST_PORT + context.entropy.keyed(b"port", b"") % _PORTS
 
     def stream_accepted(self, remote: Endpoint, address: bytes | None, port: int) -> SocketId | None:
