@@ -24,18 +24,22 @@ HEADER: Final = """\
 # configures the guest's interface.
 """
 
-BEGIN: Final = "import sansnet_cli.main, sansnet_cli.compat, sansnet_cli.process.isolation, sansnet_cli.dispatch\n"
+BEGIN: Final = (
+    "import sansnet_cli.main, sansnet_cli.compat, sansnet_cli.process.isolation, sansnet_cli.dispatch\n"
+    "from sansnet_cli.process.library import load_argparse, load_socket\nload_socket()\n"
+)
+PARSE: Final = f"{BEGIN}load_argparse()\n"
 SERVE: Final = "from sansnet_cli.process.loading import load\nload(parse({words!r}), 'sansnet_cli.{command}.serve')\n"
 
 PROGRAMS: Final = {
     "version": "import sys\nsys.argv = ['sansnet', '--version']\nfrom sansnet_cli.main import main\nmain()\n",
-    "run": f"{BEGIN}from sansnet_cli.run.command import parse\nparse(['true'])\nimport sansnet_cli.run.start\n",
-    "attach": f"{BEGIN}from sansnet_cli.attach.command import parse\nparse(['--background', '1'])\n"
+    "run": f"{PARSE}from sansnet_cli.run.command import parse\nparse(['true'])\nimport sansnet_cli.run.start\n",
+    "attach": f"{PARSE}from sansnet_cli.attach.command import parse\nparse(['--background', '1'])\n"
     "import sansnet_cli.attach.start, sansnet_cli.process.daemon, sansnet_trio.guest.target\n",
     "pasta": f"{BEGIN}from sansnet_cli.compat import main, launch, request, parsed_options\n"
     "request.read(parsed_options.ParsedOptions('pasta', ['--config-net', '1']))\n"
     "import sansnet_cli.attach.start, sansnet_cli.process.daemon, sansnet_trio.guest.target\n",
-    "serve": f"{BEGIN}from sansnet_cli.serve.command import parse\nparse(['--background', '--socket', '/s'])\n"
+    "serve": f"{PARSE}from sansnet_cli.serve.command import parse\nparse(['--background', '--socket', '/s'])\n"
     "import sansnet_cli.process.daemon\n",
 }
 """Moment -> a program that has loaded what the command has: for `version` the answer, for the others the moment when

@@ -52,9 +52,12 @@ def test_small_things_stand_in_for_large_modules(moment: str) -> None:
         "asyncio",
         "attr",
         "dataclasses",
+        "gettext",
         "inspect",
         "logging",
+        "platform",
         "pyroute2",
+        "selectors",
         "ssl",
         "subprocess",
         "traceback",
@@ -72,7 +75,7 @@ def test_the_version_loads_next_to_nothing_of_the_standard_library() -> None:
 
 def test_the_network_loads_no_tls() -> None:
     """They are 3 MB; see `sansnet_cli.process.loop`."""
-    large = {"ssl", "hmac", "hashlib", "idna", "tempfile", "shutil", "lzma", "bz2"}
+    large = {"ssl", "hmac", "hashlib", "idna", "tempfile", "shutil", "lzma", "bz2", "platform"}
     assert found(PROGRAMS_THAT_SERVE["run"]) & large == set()
 
 

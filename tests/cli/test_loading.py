@@ -59,7 +59,7 @@ NOT_NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "sansnet_cli.runtime.record": ("sansnet_trio.recording.file",),
     # in other processes
     "sansnet_trio.guest.attached": ("sansnet_trio.guest.resident",),
-    "sansnet_trio.linux.netlink_messages": ("importlib.util", "pyroute2"),
+    "sansnet_trio.linux.netlink_messages": ("pyroute2",),
     # for arguments that no command gives
     "sansnet_trio.driver": ("sansnet_trio.services",),
     "sansnet_trio.front": ("sansnet_trio.services", "sansnet_trio.links.observed", "sansnet_trio.forward.forwards"),

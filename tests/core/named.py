@@ -113,4 +113,5 @@ def sent(bench: Direct) -> bytes:
     orders = bench.take()
     found = [order for order in orders if isinstance(order, SendStream)]
     assert found == orders
+    assert all(order.data for order in found)
     return b"".join(bytes(order.data) for order in found)

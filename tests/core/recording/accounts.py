@@ -57,7 +57,10 @@ def wrong_accounts(network: Network) -> list[str]:
         handler.recount()
     after = accounts(network)
     wrong = [name for name in before if before[name] != after[name]]
-    table = inside._tcp._table
-    if set(table.by_key.values()) != set(table.by_socket.values()):
+    table, shared = inside._tcp._table, inside._tcp._shared
+    flows = set(table.by_key.values())
+    if flows != set(table.by_socket.values()):
         wrong.append("tcp by key")
+    if not {*shared.delayed._queue, *shared.time_wait._queue} <= flows:
+        wrong.append("tcp timers")
     return wrong

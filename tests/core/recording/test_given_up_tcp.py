@@ -22,6 +22,7 @@ from sansnet_core import (
 )
 from sansnet_core.dropped import Dropped
 from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.records import replace
 from sansnet_core.testing import OUTSIDER, HostScript, Pair, make_config
 from sansnet_core.testing.packets import RST
@@ -191,10 +192,10 @@ def without_cause(order: object) -> object:
 
 @pytest.mark.interpreted
 @pytest.mark.parametrize("gone", [True, False])
-@pytest.mark.parametrize("part", ["_headers", "sender", "receiver"])
+@pytest.mark.parametrize("part", ["_headers", "sender", "receiver", "resting"])
 def test_a_connection_whose_parts_are_broken_is_given_up_too(part: str, gone: bool) -> None:
     bench, _, flow = begun()
-    setattr(flow, part, None)
+    setattr(flow, part, b"" if part == "resting" else None)
     if gone:
         flow.lifecycle = ("GONE", "GONE", *flow.lifecycle[2:])
     inside: Any = bench.network
@@ -202,6 +203,38 @@ def test_a_connection_whose_parts_are_broken_is_given_up_too(part: str, gone: bo
     inside._tcp.recount()
     assert flows(bench) == []
     assert CloseSocket(SocketId(1)) in [without_cause(order) for order in bench.network.take_orders()]
+
+
+@pytest.mark.parametrize("kind", ["undecided", "delays an acknowledgment", "lingers"])
+def test_a_connection_that_was_removed_in_part_leaves_nothing(kind: str) -> None:
+    if kind == "undecided":
+        bench, guest, flow = begun(connected=False, default_action=Action.ASK)
+    else:
+        bench, guest, flow = begun()
+    if kind == "delays an acknowledgment":
+        guest.data(b"data")
+    elif kind == "lingers":
+        bench.network.stream_ended(SocketId(1), bench.now)
+        bench.collect()
+        guest.seen += 1
+        guest.fin()
+    inside: Any = bench.network
+    inside._tcp._table.discard(flow)
+    give_up(bench, flow)
+    assert inside._tcp.opening.questions.undecided() == []
+    assert_nothing_left(bench)
+
+
+@pytest.mark.interpreted
+def test_a_fact_that_is_lost_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Tcp, "stream_ended", mistaken)
+    session = begun_session()
+    session.recorded.stream_ended(SocketId(1), session.now)
+    session.wait(1.0)
+    assert [connection.reset for connection in session.connections] == [True, False]
 
 
 def test_an_outsiders_connection_is_given_up_too() -> None:

@@ -17,6 +17,7 @@ from sansnet_core import (
     Endpoint,
     FlowClosed,
     Limits,
+    LinkConfig,
     Reason,
     ResumeStream,
     Rule,
@@ -228,6 +229,32 @@ def test_an_upgrade_passes_when_the_host_has_agreed() -> None:
     assert sent(bench) == b"\x81\x05early"
     guest.data(b"\x81\x05hello")
     assert sent(bench) == b"\x81\x05hello"
+
+
+def test_what_waits_for_an_upgrade_that_the_host_does_not_agree_to_is_read() -> None:
+    bench, guest, _ = established(DENY, ALL, destination=PUBLIC_B)
+    guest.data(b"GET / HTTP/1.1\r\nHost: good.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    guest.data(request(EVIL))
+    bench.take()
+    bench.network.stream_received(SocketId(1), b"HTTP/1.1 200 OK\r\n\r\n", bench.now)
+    bench.collect()
+    assert_ended(bench, guest, EVIL)
+
+
+def test_any_name_may_be_named_at_an_address_that_a_rule_allows_without_a_name() -> None:
+    rule = replace(RULE, names=(), destinations=(PUBLIC_B,), check=Check.HTTP)
+    bench, guest, _ = established(rule, destination=PUBLIC_B)
+    guest.data(request(OTHER))
+    assert sent(bench) == request(OTHER)
+
+
+def test_large_pieces_pass_each_by_itself() -> None:
+    bench, guest, _ = established(link=LinkConfig(mtu=9000, max_frame_size=9014))
+    for path in ("/a", "/b"):
+        whole = request(NAME, path * 4000)
+        for piece in (whole[:3000], whole[3000:6000], whole[6000:]):
+            guest.data(piece)
+        assert sent(bench) == whole
 
 
 # names that share an address

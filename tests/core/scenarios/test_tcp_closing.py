@@ -154,10 +154,19 @@ def test_a_repeated_fin_is_acknowledged_again(acknowledged_first: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "distance", "is_again"),
-    [(FIN | ACK, 0, True), (ACK, 1, False), (ACK, 0, False), (FIN | ACK, -1, False), (FIN | ACK, 1, False)],
+    ("flags", "distance", "data", "is_again"),
+    [
+        (FIN | ACK, 0, b"", True),
+        (ACK, 1, b"", False),
+        (ACK, 0, b"", False),
+        (ACK, 0, b"x", False),
+        (FIN | ACK, -1, b"", False),
+        (FIN | ACK, 1, b"", False),
+    ],
 )
-def test_only_the_last_segment_begins_the_lingering_again(flags: int, distance: int, is_again: bool) -> None:
+def test_only_the_last_segment_begins_the_lingering_again(
+    flags: int, distance: int, data: bytes, is_again: bool
+) -> None:
     """RFC 9293, 3.10.7.4, eighth: a repeated FIN restarts the timeout."""
     pair = Pair(make_config(limits=Limits(tcp_linger=10.0)))
     peer = ManualConnection(pair)
@@ -167,12 +176,25 @@ def test_only_the_last_segment_begins_the_lingering_again(flags: int, distance: 
     peer.accept(peer.take())
     peer.send(FIN | ACK)
     pair.wait(6.0)
-    (answer,) = peer.send(flags, sequence=peer.sequence + distance)
+    (answer,) = peer.send(flags, data, sequence=peer.sequence + distance)
     assert (answer.flags, answer.acknowledgment) == (ACK, peer.sequence + 1)
     pair.wait(6.0)
     assert pair.tcp_flows == is_again
     pair.wait(6.0)
     assert pair.tcp_flows == 0
+
+
+def test_while_lingering_acknowledgments_are_answered_at_a_limited_rate() -> None:
+    """RFC 5961, 7: two stacks that both linger must not answer each other for ever."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(FIN | ACK)
+    peer.sequence += 1
+    assert sum(len(peer.send()) for _ in range(100)) == 1
 
 
 def test_after_lingering_the_number_is_free_again() -> None:
@@ -230,6 +252,8 @@ def test_a_new_syn_ends_the_lingering() -> None:
     again.data(b"second life")
 
     assert bytes(pair.host.stream.received) == b"second life"
+    assert pair.tcp_flows == 1
+    assert wrong_accounts(pair.network) == []
 
 
 def test_data_with_the_fin_comes_before_the_end() -> None:
@@ -316,16 +340,24 @@ def test_a_fin_is_sent_again_without_data() -> None:
         assert (fin.flags, fin.sequence, fin.payload) == (ACK | FIN, peer.expected, b"")
 
 
-def test_data_after_a_fin_is_not_delivered() -> None:
+@pytest.mark.parametrize("lingers", [False, True])
+def test_data_after_a_fin_is_not_delivered(lingers: bool) -> None:
     pair = Pair()
     peer = ManualConnection(pair)
     peer.open()
+    if lingers:
+        pair.host.end(pair.host.stream)
+        pair.settle()
+        peer.accept(peer.take())
     peer.send(FIN | ACK)
     peer.sequence += 1
-    peer.send(ACK | PSH, b"from beyond")
+    for count in (1, 2):
+        answers = peer.send(ACK | PSH, b"from beyond")
+        assert len(answers) == lingers
+        assert pair.network.statistics().drops[Reason.TCP_SEQUENCE] == count
 
     assert not pair.host.stream.received
-    assert pair.network.statistics().drops[Reason.TCP_SEQUENCE] == 1
+    assert pair.tcp_flows == 1
 
 
 def test_a_reset_of_the_host_becomes_a_reset_for_the_guest() -> None:
@@ -361,6 +393,15 @@ def test_a_reset_of_the_guest_aborts_the_hosts_socket() -> None:
     assert pair.host.orders[-1] == CloseSocket(stream.socket, True, ECONNRESET)
     assert pair.guest.strays == []
     assert pair.tcp_flows == 0
+
+
+def test_a_reset_behind_data_leaves_no_acknowledgment_that_is_due() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    assert peer.data(b"data") == []
+    peer.send(RST)
+    assert wrong_accounts(pair.network) == []
 
 
 def test_a_reset_of_the_guest_after_its_fin_aborts_too() -> None:

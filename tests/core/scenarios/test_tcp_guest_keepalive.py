@@ -34,7 +34,15 @@ def orders(pair: Pair) -> list[KeepAlive]:
 @pytest.mark.parametrize("payload", [b"", b"\0"])
 @pytest.mark.parametrize(
     ("silence", "idle", "interval", "count"),
-    [(0.3, 1, 1, 3), (2.1, 2, 1, 3), (15.0, 15, 7, 9), (60.3, 60, 30, 9), (7100.0, 7100, 75, 9)],
+    [
+        (0.3, 1, 1, 3),
+        (2.1, 2, 1, 3),
+        (9.0, 9, 4, 3),
+        (10.0, 10, 5, 9),
+        (15.0, 15, 7, 9),
+        (60.3, 60, 30, 9),
+        (7100.0, 7100, 75, 9),
+    ],
 )
 def test_a_probe_has_the_host_probe_as_often(
     silence: float, idle: int, interval: int, count: int, payload: bytes
@@ -65,7 +73,7 @@ def test_probes_at_one_interval_are_one_order() -> None:
 
 def test_another_interval_is_another_order() -> None:
     pair, peer = opened()
-    for silence in (60.0, 61.0, 55.0, 2.0, 2.2, 30.0):
+    for silence in (60.0, 61.0, 45.0, 75.0, 2.0, 2.2, 30.0):  # a quarter may be the inexactness of timers
         pair.wait(silence)
         probe(peer)
 
@@ -80,6 +88,26 @@ def test_orders_are_bounded(silences: list[float]) -> None:
         peer.send(ACK, sequence=(peer.sequence - 1) % (1 << 32))  # not each is answered: RFC 5961, 7
 
     assert len(orders(pair)) <= 16
+
+
+def test_a_guest_that_always_changes_its_interval_is_followed_a_while() -> None:
+    pair, peer = opened()
+    for number in range(40):
+        pair.wait(4.0 if number % 2 else 2.0)
+        probe(peer)
+
+    assert [order.idle for order in orders(pair)] == [2, 4] * 8
+
+
+def test_a_guest_that_has_probed_and_is_gone_is_reset() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.wait(2.0)
+    probe(peer)
+    pair.wait(2000.0)
+
+    assert pair.tcp_flows == 0
 
 
 def test_a_probe_of_a_closed_window_is_none_of_the_peer() -> None:

@@ -345,6 +345,7 @@ def test_a_guest_that_gives_up_during_the_handshake_closes_the_hosts_socket(conn
 
     assert pair.host.stream.closed
     assert pair.tcp_flows == 0
+    assert pair.network.statistics().drops == {}
 
 
 def test_initial_sequence_numbers_differ_by_connection_and_move_with_time() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from sansnet_core import Reason
+from sansnet_core import LinkConfig, Reason
 from sansnet_core.addresses import format
-from sansnet_core.testing import GATEWAY, GATEWAY6, SERVER6, ManualConnection, Pair
-from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
+from sansnet_core.testing import GATEWAY, GATEWAY6, SERVER6, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment, read_frame
 
+OFFLOADS = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True)
 _FLAGS_WITH_ACK = [ACK, ACK | PSH, ACK | FIN, SYN | ACK, ACK | URG, SYN | ACK | FIN]
 _FLAGS_WITHOUT_ACK = [0, FIN, PSH, FIN | PSH | URG]
 
@@ -33,14 +34,17 @@ def test_without_ack_the_reset_acknowledges_all_of_the_segment(flags: int, paylo
     assert reset.acknowledgment == (0xFFFFFFFE + size) % (1 << 32)
 
 
+@pytest.mark.parametrize("link", [None, OFFLOADS], ids=["plain", "offloads"])
 @pytest.mark.parametrize("flags", [ACK, FIN])
-def test_the_reset_is_a_bare_header(flags: int) -> None:
-    pair = Pair()
+def test_the_reset_is_a_bare_header(flags: int, link: LinkConfig | None) -> None:
+    pair = Pair(make_config(link))
     answers = ManualConnection(pair).send(flags, b"data", sequence=7, acknowledgment=9)
 
     acknowledgment = 0 if flags & ACK else 7 + 4 + 1
     (reset,) = answers
     assert (reset.window, reset.acknowledgment, reset.options(), reset.payload) == (0, acknowledgment, b"", b"")
+    ((_, frame),) = pair.sent
+    assert read_frame(frame, vnet=link is not None).gso_size == 0
 
 
 @pytest.mark.parametrize("others", [0, ACK, FIN, SYN, SYN | ACK, ACK | PSH])

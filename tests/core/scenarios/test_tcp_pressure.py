@@ -88,35 +88,38 @@ def test_nothing_is_taken_once_memory_and_the_reserve_are_used_up(distance: int)
     assert len(stream.unsent) == 20_000
 
 
-def test_a_piece_that_memory_has_just_room_for_is_kept_instead_of_others() -> None:
+@pytest.mark.parametrize("room", [1399, 1400])
+def test_a_piece_that_memory_has_just_room_for_is_kept_instead_of_others(room: int) -> None:
     pair = Pair(make_config(limits=Limits(tcp_memory=30_000)))
     (_, other), (first, _), (second, _) = _connections(pair, 3)
     first.send(ACK | PSH, bytes(1400), sequence=first.sequence + 1400)
-    _hold(pair, other, 30_000 - pair.network.statistics().tcp_held - 1400)
+    _hold(pair, other, 30_000 - pair.network.statistics().tcp_held - room)
     (answer,) = second.send(ACK | PSH, bytes(1400), sequence=second.sequence + 1400)
 
-    assert answer.sack == ((second.sequence + 1400, second.sequence + 2800),)
+    assert answer.sack == (((second.sequence + 1400, second.sequence + 2800),) if room == 1400 else ())
 
 
+@pytest.mark.parametrize("options", [b"", b"\1\1\1\1"], ids=["predicted", "with options"])
 @pytest.mark.parametrize(
     ("size", "padding", "is_copied"),
     [
-        (1, 0, True),
-        (1023, 0, True),
-        (1024, 0, False),
-        (1460, 0, False),
+        (1, 4, True),
+        (1023, 4, True),
+        (1024, 4, False),
+        (1456, 4, False),
         (2000, 1945, False),
         (2000, 1946, False),
         (2000, 1948, True),
     ],
 )
 def test_a_payload_that_is_short_or_less_than_half_of_its_frame_is_copied(
-    size: int, padding: int, is_copied: bool
+    size: int, padding: int, is_copied: bool, options: bytes
 ) -> None:
     """So the memory that a frame holds is at most about twice as much as is counted."""
     pair = Pair(make_config(LARGE))
     ((peer, _),) = _connections(pair, 1)
-    frame = pair.guest._ethernet(peer.segment(ACK, bytes(size)).ip()) + bytes(padding)
+    segment = peer.segment(ACK, bytes(size), raw_options=options)
+    frame = pair.guest._ethernet(segment.ip()) + bytes(padding - len(options))
     pair.network.receive_frames([frame], pair.now)
     (data,) = (order.data for order in pair.network.take_orders() if isinstance(order, SendStream))
 

@@ -33,6 +33,7 @@ def test_the_exact_number_resets(flags: int) -> None:
     assert peer.send(flags) == []
     assert pair.host.stream.aborted
     assert pair.tcp_flows == 0
+    assert pair.network.statistics().drops == {}
 
 
 @pytest.mark.parametrize("distance", [1, 100, 65_000])
@@ -65,7 +66,20 @@ def test_a_syn_into_a_connection_is_challenged(distance: int, flags: int) -> Non
     answers = peer.send(flags, sequence=(peer.sequence + distance) % (1 << 32))
 
     assert [(one.flags, one.sequence, one.acknowledgment) for one in answers] == [(ACK, peer.expected, peer.sequence)]
+    assert pair.network.statistics().drops == {Reason.TCP_SEQUENCE: 1}
     _alive(pair, peer)
+
+
+@pytest.mark.parametrize(("flags", "distance"), [(SYN | ACK, 0), (RST | ACK, 1)])
+def test_what_is_challenged_brings_neither_data_nor_an_acknowledgment(flags: int, distance: int) -> None:
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(1000))
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(flags, b"data", sequence=peer.sequence + distance)
+
+    assert not pair.host.stream.received
+    assert pair.network.statistics().tcp_held == 1000
 
 
 def test_a_guest_that_restarted_gets_a_new_connection() -> None:

@@ -86,6 +86,32 @@ def test_a_fin_at_the_edge_of_a_closed_window_is_not_taken(size: int) -> None:
     assert not pair.host.stream.shutdown_ordered
 
 
+def test_a_segment_without_ack_at_a_closed_window_is_answered() -> None:
+    """RFC 9293, 3.10.7.4: its sequence number is checked first."""
+    _, peer = _small()
+    peer.data(bytes(WINDOW))
+    (answer,) = peer.send(PSH, b"beyond the window")
+    assert (answer.acknowledgment, answer.window) == (peer.sequence, 0)
+
+
+def test_a_window_is_not_opened_by_a_few_bytes() -> None:
+    """RFC 9293, 3.8.6.2.2: silly windows are avoided; half of a small one is enough."""
+    pair, peer = _small()
+    stream = pair.host.stream
+    peer.data(bytes(WINDOW))
+    pair.network.stream_sent(stream.socket, WINDOW // 2 - 1, pair.now)
+    assert pair.network.take_frames() == []
+    pair.network.stream_sent(stream.socket, 1, pair.now)
+    assert len(pair.network.take_frames()) == 1
+
+
+def test_a_reset_at_a_closed_window_counts() -> None:
+    pair, peer = _small()
+    peer.data(bytes(WINDOW))
+    peer.send(RST)
+    assert pair.tcp_flows == 0
+
+
 @pytest.mark.parametrize("beyond", [0, 1, 1000])
 def test_a_fin_out_of_order_and_beyond_the_window_is_forgotten(beyond: int) -> None:
     pair, peer = _small()

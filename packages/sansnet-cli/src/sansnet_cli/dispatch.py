@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from sansnet_cli.process.inherited import close_unnamed
+from sansnet_cli.process.library import load_argparse, load_socket
 from sansnet_trio.words import use_words
 
 __all__ = ["COMMANDS", "dispatch"]
 
 _MIN_MEMORY: Final = 96 << 20
 """Bytes of address space. The loaded program takes 70 MB, most of it shared with other processes."""
-COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "policy", "replay", "completion", "pasta", "passt", "pesto")
+_COMPATIBLE: Final = ("pasta", "passt", "pesto")
+COMMANDS: Final = ("run", "attach", "serve", "qemu", "ctl", "policy", "replay", "completion", *_COMPATIBLE)
 
 _NO_MEMORY: Final = "there is too little memory; allow more, for example: ulimit -v unlimited"
 
@@ -86,6 +88,9 @@ def _require_memory() -> None:
 
 
 def _do(arguments: Sequence[str]) -> int:
+    load_socket()
+    if not arguments or arguments[0] not in _COMPATIBLE:  # these parse their command lines themselves
+        load_argparse()
     match arguments:
         case ["run", *rest]:
             _end_by_interrupt()

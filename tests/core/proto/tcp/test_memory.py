@@ -70,6 +70,16 @@ def test_pieces_are_freed_in_turn() -> None:
     memory.make_room()
 
 
+def test_after_a_recount_only_connections_that_have_pieces_are_asked_for_one() -> None:
+    memory = held(0)
+    holders = [Holder(1), Holder(1)]
+    memory.keep(holders[0], 1000, 1000)
+    memory.recount(LIMIT * 2, {holders[0]: 0, holders[1]: 1000})
+    memory.make_room()
+    assert [holder.pieces for holder in holders] == [1, 0]
+    assert memory.beyond == 0
+
+
 def test_exactly_the_limit_may_be_held() -> None:
     memory = held(LIMIT)
     holder = Holder(1)

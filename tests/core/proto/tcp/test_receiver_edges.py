@@ -60,8 +60,9 @@ def test_the_first_window_is_never_scaled(limit: int, edge: int) -> None:
 )
 def test_when_a_larger_window_is_announced(held: int, taken: int, opens: bool) -> None:
     receiver = filled(held)
-    receiver.delivered(taken, 1460)
+    may_open = receiver.delivered(taken, MSS)
     assert receiver.window_opens(MSS, LIMIT) is opens
+    assert may_open or not opens
 
 
 def test_a_window_smaller_than_two_segments_opens_by_half() -> None:
@@ -73,6 +74,10 @@ def test_a_window_smaller_than_two_segments_opens_by_half() -> None:
     receiver.delivered(1, 1460)
     assert receiver.window_opens(MSS, 1000)
     assert receiver.offer_window(MSS, 1000) == 500
+
+
+def test_the_window_is_not_examined_as_long_as_it_is_open() -> None:
+    assert not filled(40_000).delivered(40_000, MSS)
 
 
 def test_a_window_of_one_byte_opens() -> None:
@@ -185,6 +190,31 @@ def test_a_fin_before_data_that_came_is_not_taken() -> None:
     assert acknowledges(receiver)
     receiver.note_fin(add(FIRST, 20))
     assert receiver.fin == add(FIRST, 20)
+
+
+def test_a_receiver_rests_if_nothing_is_to_be_sent_delivered_or_awaited() -> None:
+    receiver = opened()
+    assert receiver.rest() is not None
+    receiver.accept(FIRST, b"data", 8)
+    receiver.offer_window(MSS, LIMIT)
+    assert receiver.rest() is None  # the host has not taken the data
+    receiver.delivered(4, MSS)
+    assert receiver.rest() is not None
+    receiver.acknowledge_now()
+    assert receiver.rest() is None
+    receiver.offer_window(MSS, LIMIT)
+    receiver.delay_ack(MSS, 0.0)
+    assert receiver.rest() is None
+    receiver.offer_window(MSS, LIMIT)
+    receiver.note_fin(add(receiver.next, 1))
+    assert receiver.rest() is None
+    receiver = opened()
+    receiver.accept(add(FIRST, 1), b"beyond a gap", 8)
+    receiver.offer_window(MSS, LIMIT)
+    assert receiver.rest() is None
+    receiver = filled(4)
+    receiver.delivered(4, MSS)
+    assert receiver.rest() is None  # the data is not acknowledged
 
 
 @pytest.mark.parametrize("at_once", [True, False])

@@ -16,9 +16,7 @@ descriptors, because the caller may wait for the end of a pipe.
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
-import pwd
 import signal
 import stat
 from collections.abc import Callable
@@ -158,6 +156,9 @@ class Identity:
     """
 
     def __init__(self, text: str) -> None:
+        import grp
+        import pwd
+
         user, colon, group = text.partition(":")
         try:
             if user.isdecimal():

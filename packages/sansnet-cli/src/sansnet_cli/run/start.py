@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from functools import partial
+from importlib import import_module
 from typing import BinaryIO, Final
 
 from sansnet_cli.options.records import RunOptions
@@ -40,7 +41,9 @@ from sansnet_trio.plan.setup import Setup
 __all__ = ["start"]
 
 _REST: Final = "sansnet_cli.run.serve"
-_SWITCH_INTERVAL: Final = 0.0002
+_FOR_READY: Final = ("sansnet_trio.guest.live_change", "sansnet_trio.guest.socket_agent")
+"""The modules that `CommandGuest.receive_ready` needs. They are loaded while the child prepares the guest."""
+_SWITCH_INTERVAL: Final = 0.00005
 """Seconds that the thread may compute while this one waits for the interpreter; with Python's own 5 ms, each system
 call of this one took 5 ms more."""
 _POLL_INTERVAL: Final = 0.0005
@@ -70,6 +73,8 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
         controlled(options) as control,
     ):
         loading = _Loading(options)
+        for name in _FOR_READY:
+            import_module(name)
         try:
             ready = _wait_ready(guest, signals)
         except EOFError:  # a signal ended it early
@@ -123,10 +128,10 @@ class _Loading:
         self._interval = sys.getswitchinterval()
         if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:  # else a thread's stack may not fit
             thread = threading.Thread(target=self._load, daemon=True)
+            sys.setswitchinterval(_SWITCH_INTERVAL)
             with contextlib.suppress(RuntimeError):  # no more threads are allowed (ulimit -u)
                 thread.start()
                 self._thread = thread
-                sys.setswitchinterval(_SWITCH_INTERVAL)
         if self._thread is None:
             os.eventfd_write(self.done, 1)
 
@@ -135,8 +140,8 @@ class _Loading:
         if self._thread is not None:
             self._thread.join()
             _wait_alone()
-            sys.setswitchinterval(self._interval)
             self._thread = None
+        sys.setswitchinterval(self._interval)
         load(self._options, _REST)
         if self.done >= 0:
             os.close(self.done)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.output import report
-from sansnet_cli.output.files import ReplacedFile, open_appended
 from sansnet_core.policy import Action
 from sansnet_trio.hostinfo import HostError
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import CommandOptions
+    from sansnet_cli.output.files import ReplacedFile
     from sansnet_core import FlowReport, NetworkConfig, NetworkStatistics, Notice
     from sansnet_trio.audit.file import AuditFile
     from sansnet_trio.audit.following import Accounts
@@ -145,6 +145,8 @@ def audited(options: CommandOptions) -> Iterator[Audit]:
     with ExitStack() as stack:
         file, learnt = None, None
         if options.learn is not None:
+            from sansnet_cli.output.files import ReplacedFile
+
             learnt = stack.enter_context(closing(_opened("--learn", options.learn, ReplacedFile)))
         if options.audit is not None:
             file = stack.enter_context(closing(_open_audit(options.audit, options.audit_size)))
@@ -152,6 +154,7 @@ def audited(options: CommandOptions) -> Iterator[Audit]:
 
 
 def _open_audit(path: str, size: int | None) -> AuditFile:
+    from sansnet_cli.output.files import open_appended
     from sansnet_trio.audit.file import AuditFile
 
     size = size or AuditFile.MAX_SIZE

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import TYPE_CHECKING, Any
 
 from sansnet_cli.options.policy import asks, with_forwards
-from sansnet_trio.linux.own_names import temporary_directory
 
 if TYPE_CHECKING:
     from sansnet_cli.options.records import GuestOptions
@@ -112,6 +111,8 @@ def asks_of(options: GuestOptions) -> bool:
 
 def _directory(stack: ExitStack) -> str:
     """A new directory for the user's run-time files."""
+    from sansnet_trio.linux.own_names import temporary_directory
+
     try:
         return stack.enter_context(temporary_directory(os.environ.get("XDG_RUNTIME_DIR")))
     except OSError:

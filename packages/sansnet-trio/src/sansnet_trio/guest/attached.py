@@ -20,7 +20,6 @@ from sansnet_trio.guest.child import Channel, start_child, wait_answer
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.interface import configure, open_interface
 from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
-from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.target import ExistingNamespace, NamespaceFiles
 from sansnet_trio.linux import syscalls
 from sansnet_trio.linux.children import ProcessHandle
@@ -29,6 +28,7 @@ from sansnet_trio.linux.rtnetlink import subscribe
 
 if TYPE_CHECKING:
     from sansnet_trio.guest.live_change import GuestChange, LiveGuest
+    from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 
 __all__ = ["AttachedGuest"]
 
@@ -43,7 +43,6 @@ class AttachedGuest(Uncopyable, Generic[T]):
     Attributes:
         namespace: the guest's namespace.
         host_changes: a socket from `rtnetlink.subscribe`, made before the host was read.
-        agents: the socket agents.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class AttachedGuest(Uncopyable, Generic[T]):
         self._channel = channel
         self._resident = resident
         """Channel to the child, if it stays."""
-        self.agents = SocketAgents(namespace.files.join, namespace.files.descriptors)
+        self._agents: SocketAgents | None = None
 
     @classmethod
     def fork(
@@ -126,6 +125,16 @@ class AttachedGuest(Uncopyable, Generic[T]):
         return ReadyGuest(tap, *message)
 
     @property
+    def agents(self) -> SocketAgents:
+        """The socket agents. They are made at the first use, since few guests need them before they have a network."""
+        if self._agents is None:
+            from sansnet_trio.guest.socket_agent import SocketAgents
+
+            files = self.namespace.files
+            self._agents = SocketAgents(files.join, files.descriptors)
+        return self._agents
+
+    @property
     def directory(self) -> str:
         """See `GuestSockets`."""
         return self.agents.directory
@@ -188,7 +197,8 @@ class AttachedGuest(Uncopyable, Generic[T]):
     def close(self) -> None:
         """End the processes in the namespace, and close all descriptors. A second call does nothing."""
         self._end_child()
-        self.agents.close()
+        if self._agents is not None:
+            self._agents.close()
         self._channel.close()
         self.host_changes.close()
         self.namespace.close()

@@ -39,10 +39,8 @@ from sansnet_trio.guest.child import TIMEOUT, Channel, start_child, wait_answer
 from sansnet_trio.guest.command_child import Start, Started, become
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.guest.execute import Program
-from sansnet_trio.guest.live_change import LiveGuest, change_guest
 from sansnet_trio.guest.plan import GuestPlan, ReadyGuest
 from sansnet_trio.guest.reaper import GRACE, Reaper
-from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 from sansnet_trio.guest.user_namespace import map_identity
 from sansnet_trio.linux import proc, syscalls
 from sansnet_trio.linux.children import end_child, wait_child
@@ -50,7 +48,8 @@ from sansnet_trio.linux.descriptors import Uncopyable, is_readable
 from sansnet_trio.linux.rtnetlink import subscribe
 
 if TYPE_CHECKING:
-    from sansnet_trio.guest.live_change import GuestChange
+    from sansnet_trio.guest.live_change import GuestChange, LiveGuest
+    from sansnet_trio.guest.socket_agent import Socket, SocketAgents
 
 __all__ = ["CommandGuest"]
 
@@ -235,6 +234,9 @@ class CommandGuest(Uncopyable, Generic[T]):
 
     def receive_ready(self) -> ReadyGuest[T]:
         """Like `ready`, but blocking: for programs that do not run trio yet."""
+        from sansnet_trio.guest.live_change import LiveGuest  # the child needs neither
+        from sansnet_trio.guest.socket_agent import SocketAgents
+
         (paths, link, prepared, warnings, notes), descriptors = self._channel.receive_with_descriptors()
         self._namespaces, opened = descriptors[1:4], descriptors[4:]
         if len(self._namespaces) < 3:
@@ -242,8 +244,7 @@ class CommandGuest(Uncopyable, Generic[T]):
                 os.close(descriptor)
             self._namespaces = []
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        tap = descriptors[0]
-        user, network, mounts = self._namespaces
+        tap, (user, network, mounts) = descriptors[0], self._namespaces
         self._files = dict(zip(paths, opened, strict=False))  # a file without a descriptor stays as it is
         join = partial(_join, user, network)
         self.agents = SocketAgents(join, (user, network))
@@ -388,6 +389,8 @@ class CommandGuest(Uncopyable, Generic[T]):
             OSError: the change is not permitted, or the guest has ended.
             GuestError: the interface cannot have an address.
         """
+        from sansnet_trio.guest.live_change import change_guest
+
         if self._status is not None:
             raise ProcessLookupError(errno.ESRCH, "the guest has ended")
         return await change_guest(self.live(), change)

@@ -300,7 +300,8 @@ def _resolve(name: str) -> str:
             target = os.readlink(name)
         except OSError:
             break
-        if re.fullmatch(r"\w+:\[\d+\]", target):
+        kind, _, number = target.partition(":[")
+        if kind.isalpha() and number[:-1].isdecimal() and number[-1:] == "]":
             break
         name = os.path.join(os.path.dirname(name), target)
     return name
@@ -308,13 +309,13 @@ def _resolve(name: str) -> str:
 
 def _open_process(file: str) -> int | None:
     """A pidfd of the process that a file in /proc/PID/ns belongs to, to learn of its end; None for other files."""
-    match = re.fullmatch(r"/proc/(\d+)/ns/net", file)
-    if match is None:
-        return None
-    try:
-        return proc.open_process(int(match[1]))
-    except OSError as error:
-        raise _not_found(file) from error
+    match file.split("/"):
+        case ["", "proc", number, "ns", "net"] if number.isdecimal():
+            try:
+                return proc.open_process(int(number))
+            except OSError as error:
+                raise _not_found(file) from error
+    return None
 
 
 def _watch_directory(directory: str) -> int | None:

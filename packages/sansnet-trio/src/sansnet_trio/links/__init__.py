@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from select import EPOLLIN, EPOLLOUT
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sansnet_core.errors import SansnetError, UsageError
+from sansnet_core.records import Record
 
 if TYPE_CHECKING:
     from sansnet_core import Buffer, Frame, LinkConfig
@@ -28,7 +29,7 @@ def expect_link(link: object) -> None:
         raise UsageError(f"link: {link!r:.100} is not a link; give a Tap, UnixStream or VhostUserLink")
 
 
-class MtuLimits(NamedTuple):
+class MtuLimits(Record):
     """The MTUs that a kind of link can have, in bytes; the constant `MTU` in the module of each kind.
 
     Attributes:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from sansnet_core.records import Record
 
 __all__ = ["Mount", "read_mounts"]
 
 _ESCAPED: Final = r"\\([0-7]{3})"
 
 
-class Mount(NamedTuple):
+class Mount(Record, kw_only=False):
     """A mount.
 
     Attributes:

@@ -2,17 +2,21 @@
 
 Theory of operation. A container engine waits for sansnet on every start, and `import pyroute2` takes longer than the
 rest of the start: it loads every protocol that it knows, an event loop and multiprocessing. The two modules needed here
-take 3 ms, if an empty module takes the place of their package while they are imported, and `logging` is loaded at its
-first use. Another thread that imports these modules at that moment would get them, too. So a process with several
-threads imports pyroute2 in the ordinary way.
+take 2 ms, if an empty module takes the place of their package while they are imported, and what they hardly use of
+Python's library is loaded at its first use: `logging`, and modules in Python around `_thread` and `_weakref`, of which
+they need little more than those have. Another thread that imports these modules at that moment would get them, too. So
+a process with several threads imports pyroute2 in the ordinary way.
 """
 
 from __future__ import annotations
 
+import _thread
+import _weakref
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sansnet_trio.deferred import deferred
 from sansnet_trio.linux.proc import has_one_thread
@@ -29,7 +33,7 @@ Message: TypeAlias = Any
 _PACKAGE: Final = "pyroute2"
 
 
-class MessageTypes(NamedTuple):
+class MessageTypes:
     """The classes of messages.
 
     Attributes:
@@ -37,11 +41,32 @@ class MessageTypes(NamedTuple):
         route: a route (`rtmsg`).
     """
 
-    address: type[ifaddrmsg]
-    route: type[rtmsg]
+    def __init__(self, address: type[ifaddrmsg], route: type[rtmsg]) -> None:
+        self.address = address
+        self.route = route
 
 
 _loaded: MessageTypes | None = None
+
+
+class _Logger:
+    """A logger that loads `logging` at its first use."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> object:
+        import logging
+
+        return getattr(logging.getLogger(self._name), attribute)
+
+
+_USED: Final[dict[str, Mapping[str, object]]] = {
+    "logging": {"getLogger": _Logger},
+    "threading": {"Lock": _thread.allocate_lock, "local": _thread._local},
+    "weakref": {"proxy": _weakref.proxy},
+}
+"""Modules that the messages use little of: what they use while they are imported, or for each message."""
 
 
 def load() -> MessageTypes:
@@ -65,29 +90,15 @@ def _import_messages() -> MessageTypes:
 
 def _import_alone() -> MessageTypes:
     """Import the messages without their package; nothing of pyroute2 is left in `sys.modules`."""
-    from importlib.util import find_spec
-
     placeholder = ModuleType(_PACKAGE)
-    spec = find_spec(_PACKAGE)
+    spec = next(filter(None, (finder.find_spec(_PACKAGE, None) for finder in sys.meta_path)), None)
     if spec is None:
         raise ModuleNotFoundError(f"No module named {_PACKAGE!r}", name=_PACKAGE)
     placeholder.__path__ = list(spec.submodule_search_locations or ())
     sys.modules[_PACKAGE] = placeholder
     try:
-        with deferred("traceback", logging={"getLogger": _Logger}):
+        with deferred("traceback", **_USED):
             return _import_messages()
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
             del sys.modules[name]
-
-
-class _Logger:
-    """A logger that loads `logging` at its first use."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, attribute: str) -> object:
-        import logging
-
-        return getattr(logging.getLogger(self._name), attribute)

@@ -43,7 +43,8 @@ _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc: Final = ctypes.PyDLL(None, use_errno=True)
+"""Unlike CDLL, it keeps Python's lock: none of these calls blocks, and another thread would keep the lock longer."""
 
 
 def renounce(keep: Collection[int] = ()) -> None:

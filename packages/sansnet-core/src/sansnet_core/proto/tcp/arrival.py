@@ -92,24 +92,28 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     if state is states.SYN_RECEIVED or state is states.UNDECIDED:
         flow.drop(Reason.TCP_SEQUENCE)  # only the reset is valid before our SYN or our answer to the guest's
         return False
-    # The data of a reset explains it and takes no part of the stream (RFC 9293, 3.6.1)
-    length = 0 if flags & RST else size + bool(flags & SYN) + bool(flags & FIN)
-    if flags & SYN and state is states.SYN_ACK_SENT:
-        flow.syn_ack()  # the first was lost; if it is another SYN, the guest answers with a reset
-        flow.sender.forget_timing()
+    if flags & SYN:
+        if state is states.SYN_ACK_SENT:
+            flow.syn_ack()  # the first was lost; if it is another SYN, the guest answers with a reset
+            flow.sender.forget_timing()
+        else:  # with any sequence number (RFC 5961, 4.2)
+            flow.drop(Reason.TCP_SEQUENCE)
+            _challenge(flow, now, limited=True)
         return False
+    # The data of a reset explains it and takes no part of the stream (RFC 9293, 3.6.1)
+    length = 0 if flags & RST else size + bool(flags & FIN)
     if not receiver.acceptable(tcp.sequence, length):
         if not flags & RST:
-            _challenge(flow, flags, length, now)
+            _challenge(flow, now, limited=not length)
             if state is states.TIME_WAIT and flags & FIN and add(tcp.sequence, length) == receiver.next:
                 flow.shared.time_wait.begin(flow)  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
         # A repeated segment, or a probe of a closed window, may carry a new acknowledgment, but nothing else. One with
         # data is no duplicate acknowledgment (RFC 5681, 2 b)
-        if flags & (SYN | RST) or diff(tcp.sequence, receiver.edge) > 0:
+        if flags & RST or diff(tcp.sequence, receiver.edge) > 0:
             flow.drop(Reason.TCP_SEQUENCE)
         elif flags & ACK and state is ESTABLISHED:
             # While the window is closed, Linux probes it by the same segment as for a keepalive
-            if length <= 1 and not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
+            if not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
                 _guest_probed(flow, silence)
             _acknowledge(flow, tcp, size, buf, now)
             flow.schedule_flush()
@@ -117,15 +121,13 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
     if flags & RST and tcp.sequence == receiver.next:
         flow.fire(states.GUEST_RESET)
         return False
-    # RFC 5961, 3.2 and 4.2: a reset that is not at the window's left edge, and a SYN, are challenged
-    if flags & (RST | SYN):
-        _challenge(flow, flags, length, now)
+    if flags & RST:  # elsewhere in the window (RFC 5961, 3.2)
+        _challenge(flow, now, limited=True)
         return False
     if state is states.SYN_ACK_SENT:
         return _complete_handshake(flow, tcp)
     if state is states.TIME_WAIT:
-        _challenge(flow, flags, length, now)
-        return False
+        _challenge(flow, now, limited=not length)  # data is dropped, since it is beyond the FIN
     return True
 
 
@@ -135,9 +137,9 @@ def _guest_probed(flow: TcpFlow, silence: float) -> None:
         flow.shared.context.out.orders.append(KeepAlive(flow.socket, *schedule))
 
 
-def _challenge(flow: TcpFlow, flags: int, length: int, now: float) -> None:
-    """Acknowledge a segment that is not acceptable; without data or FIN, or with SYN, at a limited rate."""
-    if flow.receiver.challenge(now, limited=not length or bool(flags & SYN)):
+def _challenge(flow: TcpFlow, now: float, *, limited: bool) -> None:
+    """Acknowledge a segment that is not acceptable; `limited` means at a limited rate."""
+    if flow.receiver.challenge(now, limited=limited):
         if flow.lifecycle[0] is states.SYN_ACK_SENT:
             flow.acknowledge()  # nothing is flushed before the handshake is complete
         else:
@@ -189,7 +191,7 @@ def _acknowledge(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: flo
     acked = flow.sender.take(tcp, buf, size, now)
     if acked is None:
         flow.drop(Reason.TCP_SEQUENCE)
-        _challenge(flow, tcp.flags, size, now)
+        _challenge(flow, now, limited=not size)
         return False
     released, everything, retransmit = acked
     if released:
@@ -226,11 +228,9 @@ def _take_data(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer) -> None:
 def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
     """How many of `size` bytes fit into memory, which has less room; they begin `ahead` bytes beyond RCV.NXT."""
     receiver = flow.receiver
-    room = 0
-    if ahead <= 0:
-        room = max(flow.shared.memory.room_in_order(receiver.unsent) - ahead, 0)
-        if size <= room:
-            return size
+    room = max(flow.shared.memory.room_in_order(receiver.unsent) - ahead, 0) if ahead <= 0 else 0
+    if size <= room:
+        return size
     flow.drop(Reason.TCP_MEMORY)
     receiver.acknowledge_now()
     return room

@@ -109,7 +109,7 @@ class Receiver:
         window = (self.edge - self.next) & MASK
         if length == 0:
             return first <= window
-        return window > 0 and (first < window or (first >= HALF and first + length > MASK + 1))
+        return window > 0 and (first < window or first + length > MASK + 1)
 
     # FIN
 
@@ -145,7 +145,7 @@ class Receiver:
         Args:
             sequence: of its first byte.
             data: its payload.
-            max_pieces: bound on the pieces kept beyond a gap.
+            max_pieces: bound on the pieces kept beyond a gap; at least 1.
 
         Returns:
             The data that is in order now; empty if the data lies beyond a gap or is known already.
@@ -168,8 +168,6 @@ class Receiver:
             if self.gap is None:
                 self.gap = Gap()
             self.gap.keep(self.next, ahead, data, max_pieces)
-            if not self.gap.size:
-                self.gap = None
             return []
         self.next = add(self.next, len(data))
         ready = [data]
@@ -283,7 +281,7 @@ class Receiver:
         self.ack_due = inf
         window = (self.edge - self.next) & MASK
         gain = limit - self.unsent - window
-        if gain > 0 and (gain >= mss or gain >= limit >> 1):  # as much as `_min_step`, or more
+        if gain >= mss or gain >= limit >> 1:  # as much as `_min_step`, or more
             self.edge = (self.edge + gain) & MASK
             window += gain
         if window > self.largest_window:

@@ -53,7 +53,7 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
         flow.refuse(local_error(ECONNABORTED), Reason.FAILED, None)
     for event in (states.HOST_FAILED, states.TIME_OVER):
         with suppress(Exception):
-            flow.give_up(event, errno=ECONNABORTED, reason=Reason.FAILED)
+            flow.give_up(event, reason=Reason.FAILED)
     table.discard(flow)
     questions.forget(flow)
     shared.delayed.remove(flow)
