@@ -172,7 +172,8 @@ def parse_arguments() -> argparse.Namespace:
         metavar="NAME=PYTHON",
         action="append",
         default=[],
-        help="another column: a sansnet that is installed for this interpreter, or its command line",
+        help="a column for a sansnet that is installed for this interpreter, or its command line; `sansnet=...` "
+        "replaces that of the checkout",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write every value to FILE, for publish.py")
     options = parser.parse_args()
@@ -189,11 +190,11 @@ def parse_arguments() -> argparse.Namespace:
     options.interpreters = [sys.executable]
     for each in options.sansnet:
         name, _, words = each.partition("=")
-        if not name or not words or name in known:
+        if not name or not words or name in known.keys() - {"sansnet"}:
             parser.error(f"--sansnet {each}: expected NAME=PYTHON with a new name")
         if shutil.which(words.split()[0]) is None:
             parser.error(f"--sansnet {each}: there is no program {words.split()[0]}")
-        options.programs.append(sansnet(name, words))
+        options.programs = [one for one in options.programs if one.name != name] + [sansnet(name, words)]
         if " " not in words:
             options.interpreters.append(words)
     return options

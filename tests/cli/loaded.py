@@ -33,7 +33,7 @@ SERVE: Final = "from sansnet_cli.process.loading import load\nload(parse({words!
 
 PROGRAMS: Final = {
     "version": "import sys\nsys.argv = ['sansnet', '--version']\nfrom sansnet_cli.main import main\nmain()\n",
-    "run": f"{PARSE}from sansnet_cli.run.command import parse\nparse(['true'])\nimport sansnet_cli.run.start\n",
+    "run": f"{BEGIN}from sansnet_cli.run.command import parse\nparse(['true'])\nimport sansnet_cli.run.start\n",
     "attach": f"{PARSE}from sansnet_cli.attach.command import parse\nparse(['--background', '1'])\n"
     "import sansnet_cli.attach.start, sansnet_cli.process.daemon, sansnet_trio.guest.target\n",
     "pasta": f"{BEGIN}from sansnet_cli.compat import main, launch, request, parsed_options\n"

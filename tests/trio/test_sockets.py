@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import groupby
 from struct import Struct, pack
 
 import pytest
@@ -32,9 +33,10 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.addresses import parse, with_zone
+from sansnet_trio.host.poller import MAX_EVENTS
 from sansnet_trio.host.sockaddr import encode, family_of
 from sansnet_trio.host.socket_context import READ_AT_ONCE
-from sansnet_trio.host.sockets import LINGER
+from sansnet_trio.host.sockets import ALL_TURNS, LINGER
 from tests.lab.namespaces import Namespace, held_namespace
 from tests.trio.fake import Bench
 
@@ -550,26 +552,17 @@ def test_one_round_does_not_read_all_streams_if_they_hold_much() -> None:
         bench.quiet()
 
 
-def test_what_one_round_reads_is_bounded() -> None:
-    with accepted() as (bench, remote):
-        bench.network.budget = 1000
-        remote.sendall(bytes(5000))
-        arrived(remote)
-        bench.round()
-        assert len(bench.network.data()) == 2000  # for its event, and as one that waits
-        bench.wait(lambda: len(bench.network.data()) == 5000)
-
-
 class Firehose:
-    """A stream that has data always, as much as one round may read.
+    """A stream that always has more data.
 
     Args:
         bench: its sockets.
         failures: the errors of its first reads.
+        size: bytes of a read.
     """
 
-    def __init__(self, bench: Bench, *failures: Exception) -> None:
-        self.context = bench.context
+    def __init__(self, bench: Bench, *failures: Exception, size: int = READ_AT_ONCE) -> None:
+        self.context, self.size = bench.context, size
         self.failures = list(failures)
         self.count = 0
         self.context.unread.append(self)
@@ -578,17 +571,52 @@ class Firehose:
         if self.failures:
             raise self.failures.pop()
         self.count += 1
-        self.context.allowance -= READ_AT_ONCE
+        self.context.allowance -= self.size
         self.context.unread.append(self)
 
 
-def test_streams_with_much_data_are_read_by_turns() -> None:
+def test_what_one_round_reads_is_bounded() -> None:
     with Bench() as bench:
-        streams = [Firehose(bench) for _ in range(3)]
-        for number in range(1, 10):
+        stream = Firehose(bench, size=READ_AT_ONCE // 4)
+        for number in (1, 2):
             bench.round(0)
-            assert sum(stream.count for stream in streams) == number
-            assert max(stream.count for stream in streams) - min(stream.count for stream in streams) <= 1
+            assert stream.count == 4 * number
+        bench.context.unread.clear()
+
+
+def test_data_beyond_the_budget_are_read_in_the_next_rounds() -> None:
+    with accepted() as (bench, remote):
+        bench.network.budget = 1000
+        remote.sendall(bytes(5000))
+        bench.wait(lambda: len(bench.network.data()) == 5000)
+
+
+def test_streams_with_much_data_are_read_by_turns() -> None:
+    """Each one gets its share of the time, and is read alone meanwhile."""
+    with Bench() as bench:
+        streams = [Firehose(bench) for _ in range(4)]
+        order = []
+        for number in range(1, 1001):
+            before = [stream.count for stream in streams]
+            bench.sockets.read_unread(number * ALL_TURNS / 20)
+            (read,) = (one for one in range(4) if streams[one].count > before[one])
+            order.append(read)
+        turns = [(one, len(list(reads))) for one, reads in groupby(order)]
+        assert [one for one, _ in turns[:8]] == [0, 1, 2, 3, 0, 1, 2, 3]
+        assert {length for _, length in turns[:-1]} <= {5, 6, 7}
+        bench.context.unread.clear()
+
+
+def test_a_stream_that_ends_its_turn_early_gives_the_rest_of_the_round_to_the_next() -> None:
+    with accepted() as (bench, remote):
+        remote.sendall(b"a little")
+        arrived(remote)
+        bench.context.allowance = 0
+        for fd, flags in bench.poller.poll(1, MAX_EVENTS):
+            bench.poller.handlers[fd](flags, 0.0)
+        other = Firehose(bench)
+        bench.sockets.read_unread(0.0)
+        assert (bench.network.data(), other.count) == (b"a little", 1)
         bench.context.unread.clear()
 
 

@@ -89,7 +89,7 @@ def _require_memory() -> None:
 
 def _do(arguments: Sequence[str]) -> int:
     load_socket()
-    if not arguments or arguments[0] not in _COMPATIBLE:  # these parse their command lines themselves
+    if arguments and arguments[0] not in ("run", *_COMPATIBLE):  # these parse command lines themselves
         load_argparse()
     match arguments:
         case ["run", *rest]:

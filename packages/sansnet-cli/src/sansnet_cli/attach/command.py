@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from sansnet_cli.attach.namespace import find_namespace, load_preparation, name_servers_of, needs_resident
+from sansnet_cli.attach.namespace import name_servers_of, prepared
 from sansnet_cli.attach.parser import parse
 from sansnet_cli.options.records import AttachOptions
 from sansnet_cli.process import background
 from sansnet_cli.runtime.observe import open_capture
 from sansnet_core.records import replace
+from sansnet_trio.guest.attached import AttachedGuest
 from sansnet_trio.guest.plan import GuestPlan
 from sansnet_trio.plan.host import read_host_for
 from sansnet_trio.plan.host_names import warn_unanswered
@@ -31,24 +32,20 @@ def attach(arguments: Sequence[str]) -> int:
     """
     options = parse(arguments)
     choose(options.sandbox)
-    load_preparation()
-    work = functools.partial(_attach, options)
-    return background.start(work, background=options.background, pid_file=options.pid_file)
+    with prepared(options, functools.partial(_plan, options)) as fork:
+        work = functools.partial(_attach, options, fork)
+        return background.start(work, background=options.background, pid_file=options.pid_file)
 
 
-def _attach(options: AttachOptions, on_ready: Callable[[], None]) -> None:
-    from sansnet_trio.guest.attached import AttachedGuest
-
+def _attach(options: AttachOptions, fork: Callable[[], AttachedGuest[Setup]], on_ready: Callable[[], None]) -> None:
     capture = open_capture(options.pcap)
-    namespace = find_namespace(options)
-    prepare = functools.partial(_prepare, options)
-    with AttachedGuest.fork(namespace, prepare, stays=needs_resident(options)) as guest:
+    with fork() as guest:
         from sansnet_cli.attach.start import start
 
         start(guest, options, capture, on_ready=lambda setup: on_ready())
 
 
-def _prepare(options: AttachOptions) -> tuple[GuestPlan, Setup]:
+def _plan(options: AttachOptions) -> tuple[GuestPlan, Setup]:
     plan, setup = make_plan(options, read_host_for(options))
     asked = name_servers_of(options) if options.hosts else None
     return plan, replace(setup, warnings=(*setup.warnings, *warn_unanswered(options, setup.config, asked)))

@@ -1,20 +1,26 @@
-"""The namespace that `sansnet attach` enters: how to find it, and which name servers its programs use."""
+"""The namespace that `sansnet attach` enters: how to find it, what its guest gets, which name servers it uses."""
 
 from __future__ import annotations
 
 import os
 import stat
-from importlib import import_module
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sansnet_cli.options.records import AttachOptions
 from sansnet_trio.hostinfo import RESOLV_CONF, parse_resolv_conf
 from sansnet_trio.linux import netlink_messages
+from sansnet_trio.linux.rtnetlink import subscribe
 
 if TYPE_CHECKING:
+    from sansnet_trio.guest.attached import AttachedGuest
+    from sansnet_trio.guest.plan import GuestPlan
     from sansnet_trio.guest.target import ExistingNamespace
+    from sansnet_trio.plan.setup import Setup
 
-__all__ = ["find_namespace", "load_preparation", "name_servers_of", "needs_resident"]
+__all__ = ["find_namespace", "name_servers_of", "needs_resident", "prepared"]
 
 _BYTES: Final = {4: 4, 6: 16}
 """Size of the addresses of a family."""
@@ -23,11 +29,30 @@ _MAX_FILE: Final = 1 << 16
 """Bytes of a resolv.conf that are read, at most."""
 
 
-def load_preparation() -> None:
-    """Load the modules that prepare a namespace, before the forks: a child copies each page that it writes to."""
+@contextmanager
+def prepared(
+    options: AttachOptions, plan: Callable[[], tuple[GuestPlan, Setup]]
+) -> Iterator[Callable[[], AttachedGuest[Setup]]]:
+    """Find the namespace, read the host and plan the guest, before any fork: a child copies each page it writes to.
+
+    Args:
+        options: name the namespace.
+        plan: reads the host, and returns the guest's plan.
+
+    Yields a function that starts the guest, once: see `AttachedGuest.fork`.
+
+    Raises:
+        GuestError: the namespace does not exist, or entering it is not permitted.
+        OSError: no descriptor is left.
+        Exception: `plan` raised it.
+    """
+    from sansnet_trio.guest.attached import AttachedGuest
+
     netlink_messages.load()
-    for name in ("sansnet_trio.guest.attached", "sansnet_trio.guest.target"):
-        import_module(name)
+    with closing(find_namespace(options)) as namespace, subscribe() as host_changes:
+        planned = plan()
+        stays = needs_resident(options)
+        yield partial(AttachedGuest.fork, namespace, lambda: planned, stays=stays, host_changes=host_changes)
 
 
 def find_namespace(options: AttachOptions) -> ExistingNamespace:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 
-from sansnet_cli.attach.namespace import find_namespace, load_preparation, needs_resident
+from sansnet_cli.attach.namespace import prepared
 from sansnet_cli.compat.banner import describe
 from sansnet_cli.compat.log import Log, LogFile
 from sansnet_cli.compat.request import Request
@@ -38,6 +38,7 @@ from sansnet_trio.plan.setup import Setup, make_plan, make_setup
 from sansnet_trio.sandbox.mode import choose
 
 if TYPE_CHECKING:
+    from sansnet_trio.guest.attached import AttachedGuest
     from sansnet_trio.links.machine_listener import MachineListener
 
 __all__ = ["start"]
@@ -83,22 +84,23 @@ def _start(request: Request, log: Log, passed: socket.socket | None) -> int:
     capture = open_capture(options.pcap)
     if not process.foreground:
         log.prepare()
-    with capture or contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if capture is not None:
+            stack.enter_context(capture)
         if isinstance(options, RunOptions):
             steps = _ReadySteps(identity, log, pid_file)
             steps.become()
             steps.ready()
             return _run(options, capture)
 
-        def work(steps: _ReadySteps) -> int:
-            if isinstance(options, ServeOptions):
-                return _serve(options, capture, passed, steps)
-            return _attach(options, capture, steps)
-
+        work: Callable[[_ReadySteps], int]
+        if isinstance(options, ServeOptions):
+            work = partial(_serve, options, capture, passed)
+        else:
+            fork = stack.enter_context(prepared(options, partial(_prepare, options)))
+            work = partial(_attach, options, capture, fork)
         if process.foreground:
             return work(_ReadySteps(identity, log, pid_file))
-        if isinstance(options, AttachOptions):
-            load_preparation()
         return run_in_background(
             lambda release_caller: work(_ReadySteps(identity, log, None, release_caller)), pid_file
         )
@@ -193,13 +195,12 @@ def _serve(options: ServeOptions, capture: BinaryIO | None, passed: socket.socke
     return 0
 
 
-def _attach(options: AttachOptions, capture: BinaryIO | None, steps: _ReadySteps) -> int:
+def _attach(
+    options: AttachOptions, capture: BinaryIO | None, fork: Callable[[], AttachedGuest[Setup]], steps: _ReadySteps
+) -> int:
     """Serve an existing namespace. Root stays root unless --runas is given, because it may enter every namespace."""
-    from sansnet_trio.guest.attached import AttachedGuest
-
-    namespace = find_namespace(options)
     changes_user = steps.identity is not None
-    with AttachedGuest.fork(namespace, partial(_prepare, options), stays=needs_resident(options)) as guest:
+    with fork() as guest:
         from sansnet_cli.attach.start import start as start_attached
 
         def ready(setup: Setup) -> None:

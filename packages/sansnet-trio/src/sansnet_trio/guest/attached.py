@@ -63,7 +63,12 @@ class AttachedGuest(Uncopyable, Generic[T]):
 
     @classmethod
     def fork(
-        cls, namespace: ExistingNamespace, prepare: Callable[[], tuple[GuestPlan, T]], *, stays: bool = False
+        cls,
+        namespace: ExistingNamespace,
+        prepare: Callable[[], tuple[GuestPlan, T]],
+        *,
+        stays: bool = False,
+        host_changes: socket.socket | None = None,
     ) -> AttachedGuest[T]:
         """Start a child that prepares the guest: by fork, or in a new Python if this process has several threads.
 
@@ -72,6 +77,8 @@ class AttachedGuest(Uncopyable, Generic[T]):
             prepare: returns the plan of the guest, see `CommandGuest.fork`. The guest's files and host name stay as
                 they are.
             stays: whether the child stays for `change`: necessary if this process may not enter the namespace later.
+            host_changes: a socket from `rtnetlink.subscribe`, made before the host was read, if that is done already;
+                closed by `close`.
 
         Raises:
             GuestError: this process has several threads, and `prepare` cannot be pickled.
@@ -82,7 +89,7 @@ class AttachedGuest(Uncopyable, Generic[T]):
         )
         ours = theirs = None
         with contextlib.ExitStack() as stack:
-            host_changes = stack.enter_context(subscribe())
+            host_changes = stack.enter_context(host_changes or subscribe())
             if stays:
                 ours, theirs = socket.socketpair()
                 stack.enter_context(ours)

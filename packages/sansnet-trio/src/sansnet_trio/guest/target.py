@@ -301,7 +301,7 @@ def _resolve(name: str) -> str:
         except OSError:
             break
         kind, _, number = target.partition(":[")
-        if kind.isalpha() and number[:-1].isdecimal() and number[-1:] == "]":
+        if kind.isidentifier() and number[:-1].isdecimal() and number[-1:] == "]":
             break
         name = os.path.join(os.path.dirname(name), target)
     return name

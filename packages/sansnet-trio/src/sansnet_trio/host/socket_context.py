@@ -47,7 +47,7 @@ class SocketContext:
             reporting EPOLLIN and appends a callback to `parked`.
         parked: callbacks to call when there is room again.
         unread: the streams that may hold data which no event will report, the first to be read first. They are read in
-            the next round, if the link has room.
+            the next round, if the link has room; one that has more then is put at the end.
         allowance: bytes that streams may still read in this round; see `READ_AT_ONCE`.
         woken: a task of this program has got something to do since this was last set to False.
         buffer: scratch space for a received datagram, valid until the next one is received.

@@ -39,16 +39,20 @@ from sansnet_trio.host.datagrams import DatagramSocket, open_datagrams
 from sansnet_trio.host.echoes import EchoSocket
 from sansnet_trio.host.errqueue import local_error
 from sansnet_trio.host.sockaddr import family_of
-from sansnet_trio.host.socket_context import READ_AT_ONCE, SocketContext
+from sansnet_trio.host.socket_context import READ_AT_ONCE, SocketContext, Unread
 from sansnet_trio.host.streams import Stream
 from sansnet_trio.linux.descriptors import NO_DESCRIPTOR
 
-__all__ = ["LINGER", "FlowDecisions", "HostSockets", "StreamOrders"]
+__all__ = ["ALL_TURNS", "LINGER", "FlowDecisions", "HostSockets", "StreamOrders"]
 
 _STREAM: Final = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC
 
 LINGER: Final = 60.0
 """Seconds for which a stream that the core has closed may continue to send its data."""
+
+ALL_TURNS: Final = 0.02
+"""Seconds in which each stream with much data has its turn. Shorter turns would cost more processor time: what waits in
+the kernel for other streams has left the caches of the processor when it is read."""
 
 _SHED: Final = 8
 """One connection in so many is reset at once if memory stays short."""
@@ -110,6 +114,8 @@ class HostSockets:
         self._lingering: dict[SocketId, float] = {}
         self._unsent: list[StreamOrders | DatagramSocket] = []
         self._ending: list[StreamOrders] = []
+        self._reading: Unread | None = None  # whose turn it is, and until when
+        self._read_until = 0.0
         self._warned = False
         self._close_other: Callable[[CloseSocket, float], None] | None = None
         self._execute: dict[type[Order], Callable[[Any, float], None]] = {
@@ -225,25 +231,21 @@ class HostSockets:
             resume()
 
     def read_unread(self, now: float) -> None:
-        """Read the streams that may hold data which no event will report, as many as one round may.
+        """Read the streams that may hold data which no event will report, by turns and as much as one round may.
 
         Call this once in each round, not between taking events from the epoll set and handling them.
         """
         context = self._context
         context.allowance = READ_AT_ONCE
-        if context.unread and not context.blocked:
-            unread, context.unread = context.unread, []
-            count = 0
-            try:
-                for stream in unread:
-                    if context.allowance <= 0:
-                        break
-                    count += 1
-                    stream.read(now)
-            finally:
-                # The rest comes before those that were read, also after an error
-                context.unread[:0] = unread[count:]
-            context.allowance = READ_AT_ONCE
+        unread = context.unread
+        while unread and context.allowance > 0 and not context.blocked:
+            stream = unread.pop(0)
+            if stream is not self._reading:
+                self._reading, self._read_until = stream, now + ALL_TURNS / (len(unread) + 1)
+            stream.read(now)
+            if now < self._read_until and unread and unread[-1] is stream:
+                unread.insert(0, unread.pop())  # its turn goes on
+        context.allowance = READ_AT_ONCE
 
     def report_again(self) -> None:
         """Have the kernel report all events of the streams again, because some may have been lost."""
