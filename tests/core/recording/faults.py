@@ -16,6 +16,7 @@ from sansnet_core.recording.calls import METHODS
 __all__ = ["Injected", "Injector", "Place"]
 
 CORE: Final = str(Path(sansnet_core.__file__).parent) + "/"
+RECORDING: Final = CORE + "recording/"
 _NOT_MEANT: Final = (
     "testing/",
     "recording/",
@@ -75,7 +76,7 @@ class Injector:
         if name == "recording/network.py" and frame.f_code.co_name in _INPUTS:
             self._inside += 1
             return self._boundary
-        if not self._inside or name.startswith(_NOT_MEANT):
+        if not self._inside or name.startswith(_NOT_MEANT) or _is_noted(frame.f_back):
             return None
         return self._line
 
@@ -98,3 +99,13 @@ class Injector:
                 self.first.setdefault(place, self.count)
                 self.last[place] = self.count
         return self._line
+
+
+def _is_noted(caller: FrameType | None) -> bool:
+    """Whether the recording calls the line, such as for a comparison of records, and not the network."""
+    while caller is not None:
+        name = caller.f_code.co_filename
+        if name.startswith(RECORDING):
+            return not name.endswith("/network.py")
+        caller = caller.f_back
+    return False

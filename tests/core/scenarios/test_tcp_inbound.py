@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 
 from sansnet_core import (
+    Action,
     CloseSocket,
     Endpoint,
     FlowOpened,
@@ -17,7 +18,9 @@ from sansnet_core import (
     OpenStream,
     Reason,
     ResumeStream,
+    Rule,
 )
+from sansnet_core.proto.tcp.inbound import _MAX_KNOWN
 from sansnet_core.records import replace
 from sansnet_core.testing import (
     GATEWAY,
@@ -105,6 +108,30 @@ def test_a_segment_older_than_the_syn_ack_does_not_move_its_window() -> None:
 
     assert peer.accept(peer.send(sequence=peer.sequence - 1, acknowledgment=nothing)) == b""
     assert peer.accept(peer.send(sequence=peer.sequence + 1, acknowledgment=nothing))
+
+
+def test_what_is_kept_of_an_outsider_follows_the_rules_and_the_addresses_of_the_guest() -> None:
+    pair = Pair()
+    first = invited(pair)[2]
+    assert first.destination == pair.guest.address(4)
+    assert pair.host.accept(Endpoint(OUTSIDER.address, OUTSIDER.port + 1), 80, pair.now) is not None
+
+    closed = replace(pair.config, rules=(Rule(action=Action.REFUSE, inbound=True),))
+    pair.network.reconfigure(closed, pair.now)
+    assert pair.host.accept(Endpoint(OUTSIDER.address, OUTSIDER.port + 2), 80, pair.now) is None
+
+    assert pair.config.ipv4 is not None
+    moved = replace(pair.config, ipv4=replace(pair.config.ipv4, address="192.0.2.77"))
+    pair.network.reconfigure(moved, pair.now, moved=True)
+    assert pair.host.accept(Endpoint(OUTSIDER.address, OUTSIDER.port + 3), 80, pair.now) is not None
+    assert pair.network.flows()[-1].guest == Endpoint("192.0.2.77", 80)
+
+
+def test_the_ways_of_outsiders_that_are_kept_are_bounded() -> None:
+    pair = Pair()
+    for number in range(3 * _MAX_KNOWN):
+        pair.host.accept(Endpoint(f"203.0.{number >> 8}.{number & 255}", 4000), 80, pair.now)
+        assert len(pair.network._tcp.opening.inbound._known) <= _MAX_KNOWN
 
 
 def test_no_socket_is_opened_for_it() -> None:

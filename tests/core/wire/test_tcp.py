@@ -151,6 +151,22 @@ def test_any_bytes_are_a_header_or_malformed(data: bytes, version: int, verify: 
     tcp.parse_options(data, segment.options_start, segment.start)
 
 
+OPTION_BYTES = st.sampled_from([b"\2\4\5\xb4", b"\4\2", b"\x08\x0a", b"\1", b"\3\3\7", b"\0"]) | st.binary(max_size=9)
+
+
+@given(st.lists(OPTION_BYTES, max_size=8).map(b"".join) | st.binary(max_size=12).map(b"\2\4\5\xb4\4\2\x08\x0a".__add__))
+def test_the_options_of_a_syn_are_read_as_any(data: bytes) -> None:
+    expected = tcp.parse_options(data, 0, len(data))
+    assert tcp.parse_syn_options(b"head" + data + b"tail", 4, 4 + len(data)) == expected
+    assert tcp.parse_syn_options(memoryview(data), 0, len(data)) == expected
+
+
+def test_syns_that_differ_by_their_timestamps_alone_have_the_same_options() -> None:
+    first, second = (b"\2\4\5\xb4\4\2\x08\x0a" + stamp * 8 + b"\1\3\3\7" for stamp in (b"\1", b"\2"))
+    assert tcp.parse_syn_options(first, 0, 20) == (1460, 7, True, ())
+    assert tcp.parse_syn_options(first, 0, 20) is tcp.parse_syn_options(second, 0, 20)
+
+
 @given(st.binary(max_size=40))
 def test_any_bytes_are_options(data: bytes) -> None:
     found = options(data)

@@ -92,35 +92,44 @@ class Egress:
         self._guest = guest
         self._out = out
         self._entropy = entropy
-        self._prefixes: dict[tuple[bytes, int, int, int, int, int], bytes] = {}
+        self._prefixes: dict[tuple[bytes, int, int, int], bytes] = {}
 
     def station(self, address: bytes) -> bytes:
         """Ethernet address for an IP address of the guest; if unknown, that of the latest frame's sender."""
         return self.stations.find(address) or self._guest.mac
 
-    def prefix(self, mac: bytes, version: int, offload: int, header_size: int, gso_type: int, gso_size: int) -> bytes:
-        """`virtio_net_hdr` (if the link has it) and Ethernet header.
+    def prefix(self, mac: bytes, version: int, protocol: int, gso_size: int) -> bytes:
+        """`virtio_net_hdr` (if the link has it) and Ethernet header of a flow's packets.
 
         Args:
             mac: Ethernet destination.
             version: 4 or 6.
-            offload: offset in the transport header of the checksum that the guest must complete; 0 for none.
-            header_size: bytes of Ethernet, IP and transport headers.
-            gso_type: `virtio_net.GSO_*`.
-            gso_size: payload bytes of a segment.
+            protocol: `TCP` or `UDP`.
+            gso_size: payload bytes of a segment, for the guest to divide the frame into; 0 for a frame with one packet.
         """
-        key = (mac, version, offload, header_size, gso_type, gso_size)
+        key = (mac, version, protocol, gso_size)
         found = self._prefixes.get(key)
         if found is None:
-            found = mac + self._mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
-            if self._vnet:
-                flags, start = (NEEDS_CSUM, 34 if version == 4 else 54) if offload else (0, 0)
-                size = header_size if gso_type else 0
-                found = HEADER.pack(flags, gso_type, size, gso_size, start, offload, 0) + found
             if len(self._prefixes) >= _MAX_PREFIXES:
                 self._prefixes.clear()
-            self._prefixes[key] = found
+            found = self._prefixes[key] = self._make_prefix(*key)
         return found
+
+    def _make_prefix(self, mac: bytes, version: int, protocol: int, gso_size: int) -> bytes:
+        ethernet = mac + self._mac + (ETHERTYPE_IPV4 if version == 4 else ETHERTYPE_IPV6)
+        if not self._vnet:
+            return ethernet
+        size = 34 if version == 4 else 54
+        flags, start, offset = NEEDS_CSUM, size, 16 if protocol == TCP else 6
+        if not self.checksum_offload:
+            flags = start = offset = 0
+        if not gso_size:
+            return HEADER.pack(flags, GSO_NONE, 0, 0, start, offset, 0) + ethernet
+        if protocol == TCP:
+            gso_type, size = GSO_TCPV4 if version == 4 else GSO_TCPV6, size + 20
+        else:
+            gso_type, size = GSO_UDP_L4, size + 8
+        return HEADER.pack(flags, gso_type, size, gso_size, start, offset, 0) + ethernet
 
     def frame(self, ethertype: bytes, payload: bytes, destination: bytes) -> None:
         """Send one Ethernet frame.
@@ -247,19 +256,12 @@ class FlowHeaders:
     def _refresh(self, protocol: int, gso_size: int) -> None:
         egress, ends = self._egress, self._ends
         version, guest = (4, ends[4:8]) if len(ends) == 12 else (6, ends[16:32])
-        if protocol == TCP:
-            offset, size, gso_type = 16, 20, GSO_TCPV4 if version == 4 else GSO_TCPV6
-        else:
-            offset, size, gso_type = 6, 8, GSO_UDP_L4
-        size += 34 if version == 4 else 54
-        if not egress.checksum_offload:
-            offset = 0
         # Keep the address of a station that the table has dropped; look up one that was never in it for each packet
         self._mac = egress.stations.find(guest) or self._mac
         mac = self._mac or egress.station(guest)
-        self._prefix = egress.prefix(mac, version, offset, size, GSO_NONE, 0)
+        self._prefix = egress.prefix(mac, version, protocol, 0)
         if gso_size:
-            self._gso_prefix = egress.prefix(mac, version, offset, size, gso_type, gso_size)
+            self._gso_prefix = egress.prefix(mac, version, protocol, gso_size)
         self._generation, self._gso = egress.stations.generation if self._mac else -1, gso_size
 
     def tcp(

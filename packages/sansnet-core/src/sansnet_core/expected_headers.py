@@ -26,11 +26,12 @@ class ExpectedHeaders:
     Attributes:
         stale: they may be out of date: call `refresh` before they are used.
         enabled: whether frames are expected at all.
-        ethernet4, ethernet6: the Ethernet header of packets of each family, 14 bytes.
+        head4: the Ethernet header of IPv4 packets, and the first byte of an IPv4 header without options: 15 bytes.
+        ethernet6: the Ethernet header of IPv6 packets, 14 bytes.
         guest4, guest6: their IP source.
     """
 
-    __slots__ = ("_guest", "_mac", "_usable", "enabled", "ethernet4", "ethernet6", "guest4", "guest6", "stale")
+    __slots__ = ("_guest", "_mac", "_usable", "enabled", "ethernet6", "guest4", "guest6", "head4", "stale")
 
     def __init__(self, config: NetworkConfig, guest: GuestAddresses) -> None:
         self._guest = guest
@@ -38,7 +39,7 @@ class ExpectedHeaders:
         self._usable = not config.link.verify_checksums
         self.enabled = True
         self.stale = True
-        self.ethernet4 = self.ethernet6 = self.guest4 = self.guest6 = b""
+        self.head4 = self.ethernet6 = self.guest4 = self.guest6 = b""
 
     def configure(self, config: NetworkConfig) -> None:
         """Follow another configuration."""
@@ -51,7 +52,7 @@ class ExpectedHeaders:
         guest, find = self._guest, self._guest.stations.find
         usable = self.enabled and self._usable
         ethernet = self._mac + guest.mac
-        self.ethernet4 = ethernet + ETHERTYPE_IPV4 if usable else b""
+        self.head4 = ethernet + ETHERTYPE_IPV4 + b"\x45" if usable else b""
         self.ethernet6 = ethernet + ETHERTYPE_IPV6 if usable else b""
         self.guest4 = guest.ipv4 if guest.ipv4 and find(guest.ipv4) == guest.mac else b""
         self.guest6 = guest.ipv6 if guest.ipv6 and find(guest.ipv6) == guest.mac else b""

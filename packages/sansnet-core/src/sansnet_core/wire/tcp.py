@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -32,6 +33,7 @@ __all__ = [
     "mss_option",
     "parse",
     "parse_options",
+    "parse_syn_options",
     "sack_option",
     "sack_permitted_option",
     "summary",
@@ -62,6 +64,9 @@ _SACK: Final = 5
 MAX_WINDOW_SCALE: Final = 14
 """A larger shift counts as this one (RFC 7323, 2.3)."""
 _SACK_BLOCK: Final = Struct("!II")
+_MSS_HEAD: Final = bytes((_MSS, 4))
+_BEFORE_TIMESTAMPS: Final = bytes((_SACK_PERMITTED, 2, 8, 10))
+"""SACK permitted, and the kind and length of timestamps (RFC 7323, 3.2), as in Linux's SYNs."""
 
 MASK: Final = 0xFFFFFFFF
 """`(a - b) & MASK` is how many bytes the sequence number `a` is after `b`, if that is less than `HALF`."""
@@ -188,6 +193,23 @@ def parse_options(buf: Buffer, start: int, end: int) -> TcpOptions:
             sack_permitted = True
         start = following
     return tuple.__new__(TcpOptions, (mss, window_scale, sack_permitted, sack))
+
+
+def parse_syn_options(buf: Buffer, start: int, end: int) -> TcpOptions:
+    """Read the options of a SYN, as `parse_options`.
+
+    A guest's SYNs have the same options but for their timestamps, which say nothing here. So the results for those
+    without timestamps are kept.
+    """
+    options = bytes(buf[start:end])
+    if options[:2] == _MSS_HEAD and options[4:8] == _BEFORE_TIMESTAMPS:
+        options = options[:6] + options[16:]
+    return _kept_options(options)
+
+
+@lru_cache(64)
+def _kept_options(options: bytes) -> TcpOptions:
+    return parse_options(options, 0, len(options))
 
 
 def emit(

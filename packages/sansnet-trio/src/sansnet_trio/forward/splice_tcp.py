@@ -30,7 +30,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, socket
+from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Final, TypeAlias
 
 from sansnet_trio.host.poller import Poller
@@ -39,7 +39,7 @@ from sansnet_trio.host.sockopts import keep_alive, prepare_accepted, reset_when_
 
 __all__ = ["Fallback", "Splices", "reset"]
 
-Fallback: TypeAlias = Callable[[], tuple[socket, SocketAddress]]
+Fallback: TypeAlias = Callable[[], tuple[SocketType, SocketAddress]]
 """Makes a new socket, and returns it with the address to connect it to. Raises OSError."""
 
 _PIPE_SIZE: Final = 1 << 20
@@ -57,7 +57,7 @@ _COUNT: Final = 6
 """Keepalive: an end that is silent for 30 seconds is probed, and reset after 60 more without an answer."""
 
 
-def reset(connection: socket) -> None:
+def reset(connection: SocketType) -> None:
     """Close with RST."""
     with suppress(OSError):  # the other side has reset it already
         reset_when_closed(connection)
@@ -82,7 +82,7 @@ class _End:
 
     __slots__ = ("connecting", "ended", "fallback", "fd", "held", "interest", "other", "pipe", "socket", "splices")
 
-    def __init__(self, splices: Splices, made: socket) -> None:
+    def __init__(self, splices: Splices, made: SocketType) -> None:
         self.splices = splices
         self.socket = made
         self.fd = made.fileno()
@@ -205,7 +205,7 @@ class Splices:
         return len(self._ends) // 2
 
     def join(
-        self, accepted: socket, connecting: socket, address: SocketAddress, fallback: Fallback | None = None
+        self, accepted: SocketType, connecting: SocketType, address: SocketAddress, fallback: Fallback | None = None
     ) -> None:
         """Connect a socket, and then move bytes between it and an accepted connection.
 
@@ -254,7 +254,7 @@ class Splices:
         self.poller.remove(one.fd)
         self._join_fallback(one.socket, fallback)
 
-    def _join_fallback(self, accepted: socket, fallback: Fallback) -> None:
+    def _join_fallback(self, accepted: SocketType, fallback: Fallback) -> None:
         try:
             connecting, address = fallback()
         except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, MSG_ERRQUEUE, socket
+from socket import AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, MSG_ERRQUEUE, SocketType
 from struct import Struct
 from typing import Final
 
@@ -34,7 +34,7 @@ def local_error(error: OSError) -> ExtendedError:
     return ExtendedError(error.errno or errno.EIO, ORIGIN_LOCAL, 0, 0, 0, None)
 
 
-def read(sock: socket, scope: int | None = None) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
+def read(sock: SocketType, scope: int | None = None) -> list[tuple[Endpoint | None, ExtendedError, bytes]]:
     """Take the queued errors.
 
     Args:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from socket import socket
+from socket import SocketType
 from typing import Final, TypeAlias
 
 __all__ = ["MAX_EVENTS", "Handler", "Poller"]
@@ -33,7 +33,7 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self.handlers: dict[int, Handler] = {}
-        self._retired: list[socket] = []
+        self._retired: list[SocketType] = []
         self.poll = self._epoll.poll
         """`poll(timeout in seconds, MAX_EVENTS)`; bound once, because it is called for each batch."""
 
@@ -59,7 +59,7 @@ class Poller:
         self._epoll.unregister(fd)
         del self.handlers[fd]
 
-    def retire(self, member: socket) -> None:
+    def retire(self, member: SocketType) -> None:
         """Stop reporting events of a socket, and close it in the next `settle`.
 
         For handlers that end another member than their own: within a batch of events, the number of a closed descriptor

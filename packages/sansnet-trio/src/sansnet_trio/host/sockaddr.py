@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from sansnet_core import Endpoint, addresses
 
-__all__ = ["SocketAddress", "decode", "encode", "encode_once", "family_of"]
+__all__ = ["SocketAddress", "decode", "decode_once", "encode", "encode_once", "family_of"]
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 
@@ -43,9 +43,8 @@ encode: Final = lru_cache(maxsize=4096)(encode_once)
 """The same for addresses that are used again."""
 
 
-@lru_cache(maxsize=4096)
-def decode(address: SocketAddress, scope: int | None = None) -> Endpoint:
-    """The endpoint for an address tuple from `accept`, `recvfrom` or `recvmsg`.
+def decode_once(address: SocketAddress, scope: int | None = None) -> Endpoint:
+    """The endpoint for an address tuple from `accept`, `recvfrom` or `recvmsg`; not cached.
 
     Args:
         address: the address tuple.
@@ -57,3 +56,7 @@ def decode(address: SocketAddress, scope: int | None = None) -> Endpoint:
     packed = inet_pton(AF_INET6, address[0].partition("%")[0])
     zone = 0 if scope in (None, address[3]) else address[3]
     return Endpoint._make((addresses.with_zone(packed, zone), address[1]))
+
+
+decode: Final = lru_cache(maxsize=4096)(decode_once)
+"""The same for addresses that are seen again."""

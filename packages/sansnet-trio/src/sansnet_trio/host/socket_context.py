@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from socket import SO_BINDTODEVICE, SOL_SOCKET, socket
+from socket import SO_BINDTODEVICE, SOL_SOCKET, SocketType
 from types import MappingProxyType
 from typing import Final, Protocol
 
@@ -100,7 +100,7 @@ class SocketContext:
                 "no descriptor is left for more connections, so some of them wait or fail; %s", MORE_DESCRIPTORS
             )
 
-    def choose_device(self, sock: socket, address: bytes) -> None:
+    def choose_device(self, sock: SocketType, address: bytes) -> None:
         """Restrict a socket to the interface for its family, before it is bound or connected to an address.
 
         Sockets for loopback addresses are not restricted.

@@ -12,8 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import itemgetter
-from socket import SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM
-from socket import socket as Socket
+from socket import SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SocketType
 from typing import Any, Final, Protocol, TypeVar
 
 from sansnet_core import (
@@ -183,7 +182,7 @@ class HostSockets:
         elif isinstance(order, (OpenStream, ServeStream)):
             network.stream_failed(order.socket, errno.ENOMEM, None, now)
 
-    def adopt_stream(self, socket: SocketId, accepted: Socket, now: float) -> None:
+    def adopt_stream(self, socket: SocketId, accepted: SocketType, now: float) -> None:
         """Serve a connection that a listener accepted and that the network has named.
 
         Raises:
@@ -315,7 +314,7 @@ class HostSockets:
     def _open_stream(self, order: OpenStream, now: float) -> None:
         family = family_of(order.remote.address)
         try:
-            made = self._with_room(partial(Socket, family, _STREAM), now)
+            made = self._with_room(partial(SocketType, family, _STREAM), now)
         except OSError as error:
             self._context.network.stream_failed(order.socket, error.errno or errno.EIO, None, now)
             return
@@ -376,7 +375,8 @@ class HostSockets:
                     self._lingering[socket] = now + LINGER
                 else:
                     self.forget(socket)
-        elif (datagrams := self._datagrams.pop(socket, None)) is not None:
+            return
+        if (datagrams := self._datagrams.pop(socket, None)) is not None:
             datagrams.flush(now)
             datagrams.close()
         elif (echoes := self._echoes.pop(socket, None)) is not None:

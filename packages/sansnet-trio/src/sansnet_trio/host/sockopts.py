@@ -32,7 +32,7 @@ from socket import (
     TCP_KEEPIDLE,
     TCP_KEEPINTVL,
     TCP_NODELAY,
-    socket,
+    SocketType,
 )
 from struct import Struct
 from sys import byteorder
@@ -104,31 +104,31 @@ _INFO6: Final = Struct("=16si")  # struct in6_pktinfo: local address, interface
 _TOS: Final = ((IPPROTO_IP, IP_TOS), (IPPROTO_IPV6, IPV6_TCLASS))
 
 
-def prepare_accepted(sock: socket) -> None:
+def prepare_accepted(sock: SocketType) -> None:
     """Set the options of every TCP socket. Connections that a listening socket accepts inherit them."""
     sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
     # Otherwise an urgent byte would be missing in the data that the guest receives
     sock.setsockopt(SOL_SOCKET, SO_OOBINLINE, 1)
 
 
-def prepare_stream(sock: socket, family: int) -> None:
+def prepare_stream(sock: SocketType, family: int) -> None:
     """Set the options of a TCP socket before it connects."""
     prepare_accepted(sock)
     _report_icmp_errors(sock, family, 1)  # it tells which one ended the attempt
     _only_own_family(sock, family)
 
 
-def reset_when_closed(sock: socket) -> None:
+def reset_when_closed(sock: SocketType) -> None:
     """Make `close` discard the unsent data of a TCP socket and send a RST."""
     sock.setsockopt(SOL_SOCKET, SO_LINGER, _LINGER_NOT)
 
 
-def forget_icmp_errors(sock: socket, family: int) -> None:
+def forget_icmp_errors(sock: SocketType, family: int) -> None:
     """Clear IP_RECVERR of a connected TCP socket, since with it any ICMP error would end the connection."""
     _report_icmp_errors(sock, family, 0)
 
 
-def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
+def keep_alive(sock: SocketType, idle: int, interval: int, count: int) -> None:
     """Make the kernel probe a TCP socket's peer after `idle` seconds of silence, then every `interval` seconds.
 
     After `count` probes without an answer the socket fails with ETIMEDOUT. TCP_KEEPIDLE is set last, because a peer
@@ -140,7 +140,7 @@ def keep_alive(sock: socket, idle: int, interval: int, count: int) -> None:
     sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, idle)
 
 
-def prepare_datagram(sock: socket, family: int) -> None:
+def prepare_datagram(sock: SocketType, family: int) -> None:
     """Set the options of every UDP socket: multicasts, the error queue, TTL and TOS of received packets, UDP_GRO.
 
     SO_BROADCAST is not set: broadcasts would reach the host's own sockets, on networks that are not the guest's.
@@ -152,19 +152,19 @@ def prepare_datagram(sock: socket, family: int) -> None:
     prepare_echo(sock, family)
 
 
-def prepare_mapping(sock: socket, family: int) -> None:
+def prepare_mapping(sock: SocketType, family: int) -> None:
     """Set the options of a UDP socket for a guest's socket. It joins no groups, so it receives no multicasts."""
     prepare_datagram(sock, family)
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_ALL), (IPPROTO_IPV6, IPV6_MULTICAST_ALL), 0)
 
 
-def prepare_forwarded(sock: socket, family: int) -> None:
+def prepare_forwarded(sock: SocketType, family: int) -> None:
     """Set the options of a UDP socket for a forwarded port: it also reports the local address of each datagram."""
     prepare_datagram(sock, family)
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
-def prepare_listener(sock: socket, family: int) -> None:
+def prepare_listener(sock: SocketType, family: int) -> None:
     """Set the options of a UDP socket on a loopback interface whose datagrams are relayed to another one.
 
     It also reports the local address of each datagram.
@@ -174,7 +174,7 @@ def prepare_listener(sock: socket, family: int) -> None:
     _set(sock, family, (IPPROTO_IP, IP_PKTINFO), (IPPROTO_IPV6, IPV6_RECVPKTINFO), 1)
 
 
-def prepare_echo(sock: socket, family: int) -> None:
+def prepare_echo(sock: SocketType, family: int) -> None:
     """Set the options of every ping socket: the error queue, and TTL and TOS of received packets."""
     _report_icmp_errors(sock, family, 1)
     _set(sock, family, (IPPROTO_IP, IP_RECVTTL), (IPPROTO_IPV6, IPV6_RECVHOPLIMIT), 1)
@@ -182,23 +182,23 @@ def prepare_echo(sock: socket, family: int) -> None:
     _only_own_family(sock, family)
 
 
-def bind_source(sock: socket) -> None:
+def bind_source(sock: SocketType) -> None:
     """Let `bind` with port 0 set only the address, so that one port can be used for many remotes."""
     sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)  # valid for IPv6 sockets too
 
 
-def set_ttl(sock: socket, family: int, ttl: int) -> None:
+def set_ttl(sock: SocketType, family: int, ttl: int) -> None:
     """Set TTL or hop limit of the packets sent from now on, unicast and multicast."""
     _set(sock, family, (IPPROTO_IP, IP_TTL), (IPPROTO_IPV6, IPV6_UNICAST_HOPS), ttl)
     _set(sock, family, (IPPROTO_IP, IP_MULTICAST_TTL), (IPPROTO_IPV6, IPV6_MULTICAST_HOPS), ttl)
 
 
-def set_tos(sock: socket, family: int, tos: int) -> None:
+def set_tos(sock: SocketType, family: int, tos: int) -> None:
     """Set TOS or traffic class of the packets sent from now on."""
     _set(sock, family, *_TOS, tos)
 
 
-def set_fragment(sock: socket, family: int, fragment: bool | None) -> None:
+def set_fragment(sock: SocketType, family: int, fragment: bool | None) -> None:
     """Set whether packets sent from now on may be fragmented.
 
     Args:
@@ -252,17 +252,17 @@ def source_message(address: bytes) -> tuple[int, int, bytes]:
     return IPPROTO_IPV6, IPV6_PKTINFO, _INFO6.pack(address, 0)
 
 
-def _report_icmp_errors(sock: socket, family: int, value: int) -> None:
+def _report_icmp_errors(sock: SocketType, family: int, value: int) -> None:
     if family == AF_INET:
         sock.setsockopt(IPPROTO_IP, IP_RECVERR, value)
     else:
         sock.setsockopt(IPPROTO_IPV6, IPV6_RECVERR, value)
 
 
-def _only_own_family(sock: socket, family: int) -> None:
+def _only_own_family(sock: SocketType, family: int) -> None:
     if family != AF_INET:  # an IPv4-mapped address must not reach IPv4 without the core's checks
         sock.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
 
 
-def _set(sock: socket, family: int, v4: tuple[int, int], v6: tuple[int, int], value: int) -> None:
+def _set(sock: SocketType, family: int, v4: tuple[int, int], v6: tuple[int, int], value: int) -> None:
     sock.setsockopt(*(v4 if family == AF_INET else v6), value)

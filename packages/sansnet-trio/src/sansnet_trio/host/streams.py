@@ -25,7 +25,7 @@ from __future__ import annotations
 import errno
 from contextlib import suppress
 from select import EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP
-from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, socket
+from socket import MSG_DONTWAIT, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Final, Protocol
 
 from sansnet_core import Buffer, ExtendedError, KeepAlive, OpenStream, SocketId
@@ -115,7 +115,7 @@ class Stream:
         """The socket is closed."""
         return self._phase == _CLOSED
 
-    def connect(self, made: socket, family: int, order: OpenStream, now: float) -> None:
+    def connect(self, made: SocketType, family: int, order: OpenStream, now: float) -> None:
         """Connect a new socket of this family. Success and failure are both reported."""
         self._socket = made
         self._family = family
@@ -129,7 +129,7 @@ class Stream:
             code = error.errno or errno.EIO
         self._give_up(code, now)
 
-    def adopt(self, accepted: socket, now: float) -> None:
+    def adopt(self, accepted: SocketType, now: float) -> None:
         """Use a socket that is connected and that `prepare_accepted` was called for. It need not be non-blocking."""
         self._socket = accepted
         self._fd = accepted.fileno()

@@ -9,7 +9,7 @@ from sansnet_core.orders import Buffer, KeepAlive
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED
-from sansnet_core.wire.tcp import ACK, FIN, MASK, RST, SYN, TcpHeader, add, diff, parse_options
+from sansnet_core.wire.tcp import ACK, FIN, MASK, RST, SYN, TcpHeader, add, diff, parse_syn_options
 
 __all__ = ["receive", "unreachable"]
 
@@ -172,7 +172,7 @@ def _receive_in_syn_sent(flow: TcpFlow, tcp: TcpHeader, buf: Buffer, now: float)
     elif flags & (ACK | RST) == ACK | RST:
         flow.fire(states.GUEST_RESET)
     elif flags & (ACK | SYN) == ACK | SYN:
-        flow.agree(tcp, parse_options(buf, tcp.options_start, tcp.start))
+        flow.agree(tcp, parse_syn_options(buf, tcp.options_start, tcp.start))
         flow.establish(states.GUEST_SYN_ACK, flow.receiver.next)
         sender.acknowledge(1, now)
         flow.receiver.acknowledge_now()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from errno import EADDRINUSE, EADDRNOTAVAIL, ENOBUFS, EPROTONOSUPPORT
-from typing import Final
+from struct import Struct
+from typing import Final, NamedTuple, TypeAlias
 
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
@@ -29,6 +30,25 @@ __all__ = ["Inbound"]
 _FIRST_PORT: Final = 32768
 _PORTS: Final = 28232
 """The ports of our own that the program connects from are those that Linux takes (net.ipv4.ip_local_port_range)."""
+_PORT_PAIR: Final = Struct("!HH")
+_MAX_KNOWN: Final = 256
+"""Ways that are kept; outsiders choose their addresses."""
+
+_State: TypeAlias = tuple[object, bytes | None, bytes | None, bytes | None]
+
+
+class _Way(NamedTuple):
+    """Where the connections of one outsider to one port lead.
+
+    Attributes:
+        guest: the endpoint of the guest.
+        source: the address of the outsider as the guest sees it.
+        target: with the judgement of the rules.
+    """
+
+    guest: Endpoint
+    source: bytes
+    target: Target
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -43,7 +63,7 @@ class Inbound:
         find_station: asks for the Ethernet address of an address of the guest, if it is not known.
     """
 
-    __slots__ = ("_context", "_find_station", "_next_port", "_questions", "_shared", "_table")
+    __slots__ = ("_context", "_find_station", "_known", "_next_port", "_questions", "_shared", "_state", "_table")
 
     def __init__(
         self,
@@ -58,55 +78,80 @@ class Inbound:
         self._table = table
         self._questions = questions
         self._find_station = find_station
+        self._known: dict[tuple[bytes, bytes | None, int], _Way] = {}
+        """The latest ways."""
+        self._state: _State | None = None
+        """The configuration and the guest's addresses, from which they follow."""
         self._next_port = _FIRST_PORT + context.entropy.keyed(b"port", b"") % _PORTS
 
     def stream_accepted(self, remote: Endpoint, address: bytes | None, port: int) -> SocketId | None:
         """A connection from outside was accepted; see `Network.stream_accepted`."""
         context = self._context
-        guest, seen, reason = self._inbound_ends(remote, address, port)
-        errno, judgement = 0, None
-        if reason is None:
-            target = Target(context.policy.judge(TCP, remote.address, port, inbound=True))
-            judgement = target.judgement
-            action = judgement.action
-            if action is Action.ALLOW:
-                return self._invite(guest, seen, remote, target).socket
-            if action is Action.ASK and not self._questions.is_full(inbound=True):
-                flow = self._invite(guest, seen, remote, target, undecided=True)
-                self._questions.ask(flow, remote, target)
-                return flow.socket
-            reason = Reason.UNDECIDED_LIMIT if action is Action.ASK else Reason.REFUSED
-            errno = judgement.errno if action is Action.REFUSE else 0
+        way = self._way(remote.address, address, port)
+        judgement = None
+        errno = 0
+        if isinstance(way, Reason):
+            guest, seen, reason = Endpoint._make((address or bytes(len(remote.address)), port)), remote, way
+        else:
+            guest, seen = way.guest, Endpoint._make((way.source, remote.port))
+            key = _key(guest, seen)
+            if not self._table.is_free(key):
+                reason = Reason.INBOUND_COLLISION
+            elif self._is_full():
+                reason = Reason.TCP_LIMIT
+            else:
+                judgement = way.target.judgement
+                action = judgement.action
+                if action is Action.ALLOW:
+                    return self._invite(key, guest, seen, remote, way.target).socket
+                if action is Action.ASK and not self._questions.is_full(inbound=True):
+                    flow = self._invite(key, guest, seen, remote, way.target, undecided=True)
+                    self._questions.ask(flow, remote, way.target)
+                    return flow.socket
+                reason = Reason.UNDECIDED_LIMIT if action is Action.ASK else Reason.REFUSED
+                errno = judgement.errno if action is Action.REFUSE else 0
         context.drop_packet(reason, TCP, remote, guest)
         rule = judgement.text if judgement is not None and context.notices else None
         context.notify(FlowRefused(TCP, guest, seen, remote, errno, reason, True, context.now, None, rule))
         return None
 
-    def _inbound_ends(
-        self, remote: Endpoint, address: bytes | None, port: int
-    ) -> tuple[Endpoint, Endpoint, Reason | None]:
-        """The endpoints of a connection from outside, as the guest would see them, and why it may not open."""
+    def _way(self, outsider: bytes, address: bytes | None, port: int) -> _Way | Reason:
+        """The way of a connection from outside; or why it has none."""
         context = self._context
-        wanted = Endpoint._make((address or bytes(len(remote.address)), port))
+        state = (context.config, context.guest.ipv4, context.guest.ipv6, context.guest.link_local)
+        if state != self._state:
+            self._state = state
+            self._known.clear()
+        found = self._known.get((outsider, address, port))
+        if found is not None:
+            return found
         if not context.config.tcp:
-            return wanted, remote, Reason.PROTOCOL_CLOSED
-        ends = context.address_map.inbound(remote.address, address, context.guest)
+            return Reason.PROTOCOL_CLOSED
+        ends = context.address_map.inbound(outsider, address, context.guest)
         if isinstance(ends, Reason):
-            return wanted, remote, ends
-        guest, seen = Endpoint._make((ends[1], port)), Endpoint._make((ends[0], remote.port))
-        if not self._table.is_free(_key(guest, seen)):
-            return guest, seen, Reason.INBOUND_COLLISION
-        return guest, seen, Reason.TCP_LIMIT if self._is_full() else None
+            return ends
+        target = Target(context.policy.judge(TCP, outsider, port, inbound=True))
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        way = self._known[outsider, address, port] = _Way(Endpoint._make((ends[1], port)), ends[0], target)
+        return way
 
     def _is_full(self) -> bool:
         limits = self._context.config.limits
         return self._shared.pending[True] >= limits.tcp_pending or self._table.inbound_is_full(limits)
 
     def _invite(
-        self, guest: Endpoint, remote: Endpoint, host: Endpoint, target: Target | None, *, undecided: bool = False
+        self,
+        key: bytes,
+        guest: Endpoint,
+        remote: Endpoint,
+        host: Endpoint,
+        target: Target | None,
+        *,
+        undecided: bool = False,
     ) -> TcpFlow:
         """Make a connection to the guest, and send the SYN unless a verdict is needed first."""
-        key, socket = _key(guest, remote), self._context.new_socket()
+        socket = self._context.new_socket()
         flow = TcpFlow(self._shared, socket, key, guest, remote, host, inbound=True, undecided=undecided)
         flow.offer()
         self._table.add(flow)
@@ -145,7 +190,7 @@ class Inbound:
             if free is None:
                 return -EADDRNOTAVAIL
             remote = Endpoint._make((ends[0], free))
-        return self._invite(guest, remote, remote, None).socket
+        return self._invite(_key(guest, remote), guest, remote, remote, None).socket
 
     def _free_port(self, guest: Endpoint, address: bytes) -> int | None:
         """A port of `address` that has no connection with `guest`."""
@@ -159,4 +204,4 @@ class Inbound:
 
 def _key(guest: Endpoint, remote: Endpoint) -> bytes:
     """The key of a connection: addresses and ports as in the guest's segments."""
-    return guest.address + remote.address + guest.port.to_bytes(2, "big") + remote.port.to_bytes(2, "big")
+    return guest.address + remote.address + _PORT_PAIR.pack(guest.port, remote.port)

@@ -125,8 +125,7 @@ class Opening:
             return
         target = context.targets.find(TCP, remote)
         if target is not None and target.opens:
-            flow = self._begin(syn, key, buf, guest, remote)
-            self._connect(flow, target)
+            self._connect(self._begin(syn, key, buf, guest, remote), target, guest, remote)
         elif target is not None and target.reason is not None:
             self._refuse_syn(guest, remote, syn, target)
         elif self.questions.is_full(inbound=False):
@@ -180,15 +179,14 @@ class Opening:
             # If the guest still waits, it repeats the SYN of this connection
             oldest.give_up(states.GUEST_LOST, reason=Reason.TCP_LIMIT)
         flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, remote, undecided=undecided)
-        flow.syn_received(syn, wire.parse_options(buf, syn.options_start, syn.start))
+        flow.syn_received(syn, wire.parse_syn_options(buf, syn.options_start, syn.start))
         self._table.add(flow)
         self._shared.pending[False] += 1
         self._shared.connecting[flow] = None
         return flow
 
-    def _connect(self, flow: TcpFlow, target: Target) -> None:
-        """Order the host's sockets of a connection of the guest."""
-        guest, remote = endpoints(flow.key)
+    def _connect(self, flow: TcpFlow, target: Target, guest: Endpoint, remote: Endpoint) -> None:
+        """Order the host's sockets of a connection from `guest` to `remote`."""
         if target.name is not None and not flow.permission.pinned:
             flow.permission.pin(self._context.targets, remote)
         hosts, handshake = target.hosts, None
@@ -254,7 +252,7 @@ class Opening:
     def _settle(self, flow: TcpFlow, target: Target) -> None:
         """Act on the target of a connection of the guest that does not wait any more."""
         if target.opens:
-            self._connect(flow, target)
+            self._connect(flow, target, *endpoints(flow.key))
         elif target.reason is None:
             self._hold(flow, target)
         else:
@@ -308,7 +306,7 @@ class Opening:
                 self.inbound.send_syn(flow, flow.guest, target)
             elif verdict.to is not None:
                 permission.redirect()
-                self._connect(flow, target._replace(hosts=(verdict.to,)))
+                self._connect(flow, target._replace(hosts=(verdict.to,)), *endpoints(flow.key))
             else:
                 self._find_again(flow)
         elif isinstance(verdict, Serve) and not flow.inbound:

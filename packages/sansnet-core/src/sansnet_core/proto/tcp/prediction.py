@@ -37,10 +37,10 @@ from sansnet_core.wire.virtio_net import GSO_UDP_L4, HEADER_SIZE
 
 __all__ = ["Prediction"]
 
-# From the length field of the IP header on: length, (flags and offset,) protocol, addresses with ports, sequence,
-# acknowledgment, data offset, flags, window
-_IPV4: Final = Struct("!H2xHxB2x12sIIBBH")
-_IPV6: Final = Struct("!HBx36sIIBBH")
+# From the length field of the IP header on: length, (flags and offset,) addresses with ports, sequence, acknowledgment,
+# data offset, flags, window
+_IPV4: Final = Struct("!H2xH4x12sIIBBH")
+_IPV6: Final = Struct("!H2x36sIIBBH")
 _PORTS: Final = Struct("!HH")
 _FRAGMENTED: Final = 0x3FFF
 """Bits of IPv4's field of flags and offset, none of which is set in a whole packet."""
@@ -107,31 +107,25 @@ class Prediction:
         size = len(frame)
         if not start + 54 <= size <= self._max_size:
             return False
-        version = frame[start + 14]
-        if version == 0x45:
+        if expected.stale:
+            expected.refresh()
+        if frame[start : start + 15] == expected.head4:
             if frame[start + 23] != TCP:
                 return False
-            if expected.stale:
-                expected.refresh()
-            length, fragment, _, key, sequence, acknowledgment, offset, flags, field = _IPV4.unpack_from(
-                frame, start + 16
-            )
+            length, fragment, key, sequence, acknowledgment, offset, flags, field = _IPV4.unpack_from(frame, start + 16)
             begin, end = start + 54, start + 14 + length
             if (
-                frame[start : start + 14] != expected.ethernet4
-                or fragment & _FRAGMENTED
+                fragment & _FRAGMENTED
                 or int.from_bytes(frame[start + 14 : start + 34], "big") % 65535
                 or key[:4] != expected.guest4
             ):
                 return False
-        elif version >> 4 == 6:
-            if frame[start + 20] != TCP or size < start + 74:
+        elif frame[start : start + 14] == expected.ethernet6:
+            if frame[start + 20] != TCP or size < start + 74 or frame[start + 14] >> 4 != 6:
                 return False
-            if expected.stale:
-                expected.refresh()
-            length, _, key, sequence, acknowledgment, offset, flags, field = _IPV6.unpack_from(frame, start + 18)
+            length, key, sequence, acknowledgment, offset, flags, field = _IPV6.unpack_from(frame, start + 18)
             begin, end = start + 74, start + 54 + length
-            if frame[start : start + 14] != expected.ethernet6 or key[:16] != expected.guest6:
+            if key[:16] != expected.guest6:
                 return False
         else:
             return False
@@ -173,7 +167,7 @@ class Prediction:
         try:
             self._opening.syn_received(tcp, key, frame)
         except Malformed as malformed:
-            parse = ipv4.parse if version == 0x45 else ipv6.parse
+            parse = ipv4.parse if len(key) == 12 else ipv6.parse
             ip, _, _ = parse(frame, start + 14, size)
             self._icmp_errors.refuse(malformed.reason, ip, frame)
             raise

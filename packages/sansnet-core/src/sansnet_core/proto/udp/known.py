@@ -68,31 +68,27 @@ class KnownFlows:
         if not start + 42 <= size <= self._max_size:
             return False
         expected = self._expected
-        version = frame[start + 14]
-        if version == 0x45:
+        if expected.stale:
+            expected.refresh()
+        if frame[start : start + 15] == expected.head4:
             if frame[start + 23] != UDP:
                 return False
-            if expected.stale:
-                expected.refresh()
             tos, length, fragment, ttl, key, count = _IPV4.unpack_from(frame, start + 15)
             begin, limit = start + 42, start + 14 + length
             may_fragment = not fragment & DONT_FRAGMENT
             if (
-                frame[start : start + 14] != expected.ethernet4
-                or fragment & FRAGMENTED
+                fragment & FRAGMENTED
                 or int.from_bytes(frame[start + 14 : start + 34], "big") % 65535
                 or key[:4] != expected.guest4
             ):
                 return False
-        elif version >> 4 == 6:
+        elif frame[start : start + 14] == expected.ethernet6:
             if frame[start + 20] != UDP or size < start + 62:
                 return False
-            if expected.stale:
-                expected.refresh()
             first, length, ttl, key, count, checksum = _IPV6.unpack_from(frame, start + 14)
             begin, limit = start + 62, start + 54 + length
             tos, may_fragment = first >> 20 & 0xFF, False
-            if frame[start : start + 14] != expected.ethernet6 or key[:16] != expected.guest6 or not checksum:
+            if first >> 28 != 6 or key[:16] != expected.guest6 or not checksum:
                 return False
         else:
             return False
