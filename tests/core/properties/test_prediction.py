@@ -319,9 +319,11 @@ def test_both_paths_open_and_refuse_the_same_connections(
         twins.take()
 
 
-def test_a_connection_is_opened_by_the_short_cut() -> None:
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+def test_a_connection_is_opened_by_the_short_cut(link: str, version: int) -> None:
     """Otherwise the property would hold without it."""
-    twins = Twins(config("offloads"), 4)
+    twins = Twins(config(link), version)
     twins.open(PORTS[0])
     inside = twins.inside[0]
     assert inside._tcp.prediction.receive(twins.frame(PORTS[1], SYN, 0, 0, b""))

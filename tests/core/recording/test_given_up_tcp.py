@@ -124,6 +124,7 @@ def test_a_question_about_a_connection_that_is_gone_already_is_forgotten() -> No
 def test_a_question_ends_in_time_also_if_its_deadline_was_lost_or_is_set_again(waited: float) -> None:
     bench, _, _ = begun(connected=False, default_action=Action.ASK, limits=Limits(decision_time=4))
     bench.wait(waited)
+    bench.network.handle_deadline(bench.now)  # it learns the time
     inside: Any = bench.network
     if not waited:
         bench.network._context.timers.forget(inside._tcp.opening.questions)

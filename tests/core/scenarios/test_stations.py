@@ -203,11 +203,12 @@ def test_what_one_station_has_is_not_answered_to_another_one(target: bytes) -> N
     assert len(ask(SECOND_MAC)) == 1, "it has the address no more"
 
 
-def test_a_guest_that_rotates_its_addresses_stays_within_the_bound() -> None:
+@pytest.mark.parametrize("quiet", [0.0, 3.0], ids=["at once", "after a rest"])
+def test_a_guest_that_rotates_its_addresses_stays_within_the_bound(quiet: float) -> None:
     pair = Two(Limits(stations=16, udp_flows=4), script=HostScript(echo=True))
     connection = pair.first.connect((SERVER, 80), now=pair.now)
     pair.drive(lambda: connection.established)
-    pair.settle()
+    pair.wait(quiet)
     for number in range(300):
         address = bytes((172, 16, number >> 8, number & 255))
         pair.second.send(udp(address, 4000, SERVER, 7, b"x"))

@@ -329,6 +329,16 @@ def test_a_window_that_is_full_of_held_bytes_ends_the_connection() -> None:
     assert bench.network.flows() == []
 
 
+def test_a_forbidden_name_is_told_of_its_connection_only() -> None:
+    bench, guest, _ = established(DENY, ALL, destination=PUBLIC)
+    TcpGuest(bench, PUBLIC, 80, source_port=40001).syn()
+    guest.data(request(EVIL))
+    closed = bench.notices[-1]
+    assert isinstance(closed, FlowClosed)
+    assert closed.name == EVIL
+    assert [flow.name for flow in bench.network.flows()] == [None]
+
+
 def test_what_is_no_name_is_not_told_as_one() -> None:
     """A connection to an address without a name, which ends because its window is full."""
     rule = replace(RULE, names=(), destinations=(PUBLIC_B,), check=Check.HTTP)

@@ -486,7 +486,7 @@ def incoming(pair: Pair, remote: Endpoint = OUTSIDER) -> SocketId | None:
     return None if stream is None else stream.socket
 
 
-@pytest.mark.parametrize("remote", [OUTSIDER, OUTSIDER6])
+@pytest.mark.parametrize("remote", [OUTSIDER, OUTSIDER6, Endpoint("127.0.0.1", 5555)])
 def test_the_guest_gets_no_syn_before_the_verdict_about_an_outsider(remote: Endpoint) -> None:
     pair = asking(script=HostScript(produce=b"hello"))
     socket = incoming(pair, remote)

@@ -8,7 +8,16 @@ from itertools import pairwise
 import pytest
 
 from sansnet_core import CloseSocket, Endpoint, FlowOpened, LinkConfig, OpenStream, Reason, SocketId
-from sansnet_core.testing import SERVER, SERVER6, GuestTcpOptions, HostScript, ManualConnection, Pair, make_config
+from sansnet_core.testing import (
+    OUTSIDER,
+    SERVER,
+    SERVER6,
+    GuestTcpOptions,
+    HostScript,
+    ManualConnection,
+    Pair,
+    make_config,
+)
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
 
 
@@ -278,6 +287,21 @@ def test_data_in_the_syn_arrives_once_in_the_end() -> None:
     pair.wait(1.0)
 
     assert bytes(pair.host.stream.received) == b"early and late"
+
+
+@pytest.mark.parametrize("answer", [False, True], ids=["SYN", "SYN-ACK"])
+def test_data_in_a_syn_is_not_taken_for_options(answer: bool) -> None:
+    pair = Pair(script=HostScript(produce=bytes(3000)))
+    peer = ManualConnection(pair, port=80, remote=OUTSIDER)
+    if answer:
+        pair.host.accept(OUTSIDER, 80, pair.now)
+        pair.settle()
+        peer.expected = (peer.take()[0].sequence + 1) % (1 << 32)
+    answers = peer.send(SYN | ACK if answer else SYN, bytes((2, 4, 2, 0)), sequence=1000, mss=1000)
+    peer.sequence, peer.expected = 1001, (answers[0].sequence + (not answer)) % (1 << 32)
+    answers += peer.send()
+
+    assert max(len(segment.payload) for segment in answers) == 1000
 
 
 @pytest.mark.parametrize("distance", [-1, 1, 100_000])

@@ -7,9 +7,11 @@ import tracemalloc
 from typing import Any
 
 from sansnet_core.config import Limits
+from sansnet_core.policy import Action, Rule
 from sansnet_core.testing import SERVER, make_config, packets
 from sansnet_core.wire import tcp
 from tests.core.direct import GUEST, Direct
+from tests.core.named import PUBLIC, PUBLIC_B, TcpGuest, named
 
 COUNT = 500
 LIMIT = 900
@@ -35,6 +37,30 @@ def test_an_idle_connection_takes_less_than_a_kibibyte() -> None:
     inside: Any = bench.network
     assert all(flow.resting is not None for flow in inside._tcp._flows.values())
     assert taken < LIMIT
+
+
+def test_connections_with_the_same_judgement_share_one_permission() -> None:
+    rules = [Rule(action=Action.ALLOW, destinations=(one,), label=one) for one in (PUBLIC, PUBLIC_B)]
+    bench, _ = named(*rules)
+    for port, destination in enumerate((PUBLIC, PUBLIC, PUBLIC_B), 40_000):
+        TcpGuest(bench, destination, source_port=port).syn()
+    inside: Any = bench.network
+    first, second, _ = inside._tcp._flows.values()
+    assert first.permission is second.permission
+    assert [flow.rule for flow in bench.network.flows()] == [PUBLIC, PUBLIC, PUBLIC_B]
+
+
+def test_a_connection_with_something_to_do_does_not_rest() -> None:
+    bench = Direct()
+    _connect(bench, 1, 10_000)
+    inside: Any = bench.network
+    (flow,) = inside._tcp._flows.values()
+    bench.network.stream_received(flow.socket, b"not acknowledged", bench.now)
+    assert not flow.rest(inside._tcp._shared.no_headers)
+    assert flow.resting is None
+    bench.wait(0.1)
+    bench.collect()
+    assert any(packet.payload.endswith(b"not acknowledged") for packet in bench.packets)
 
 
 def _connect(bench: Direct, count: int, first: int) -> None:

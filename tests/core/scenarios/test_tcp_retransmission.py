@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from sansnet_core import Limits
+from sansnet_core.proto.tcp.receiving import DELAYED_ACK
 from sansnet_core.testing import GuestTcpOptions, Impairment, ManualConnection, Netem, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, SYN, Segment
 
@@ -373,6 +374,20 @@ def test_acknowledgments_are_coalesced_and_delayed_but_not_for_long() -> None:
     pair.wait(0.5)
 
     assert peer.take()[-1].acknowledgment == peer.sequence
+
+
+def test_more_data_does_not_delay_an_acknowledgment_further() -> None:
+    pair, peer = _opened()
+    other = ManualConnection(pair, port=peer.port + 1)
+    other.open()
+    assert peer.data(b"first") == []
+    pair.wait(DELAYED_ACK / 2)
+    assert other.data(b"later") == []
+    pair.wait(DELAYED_ACK / 4)
+    assert peer.data(b"more") == []
+    pair.wait(DELAYED_ACK / 3)
+
+    assert [answer.acknowledgment for answer in peer.take()] == [peer.sequence]
 
 
 def test_the_full_segments_of_a_guest_with_a_smaller_mtu_are_acknowledged() -> None:
