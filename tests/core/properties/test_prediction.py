@@ -331,6 +331,25 @@ def test_a_connection_is_opened_by_the_short_cut(link: str, version: int) -> Non
     assert not inside._tcp.prediction.receive(twins.frame(PORTS[1], SYN, 5, 0, b"")), "it ends another one"
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+def test_only_whole_frames_that_do_not_change_take_the_short_cut(link: str, version: int) -> None:
+    twins = Twins(config(link), version)
+    twins.open(PORTS[0])
+    inside = twins.inside[0]
+    receive = inside._tcp.prediction.receive
+    frame = twins.frame(PORTS[0], ACK, 0, 0, b"request")
+    assert not any(receive(frame[:size]) for size in range(len(frame)))
+    assert not receive(memoryview(bytearray(frame)))
+    assert receive(memoryview(frame))
+    twins.sequence[PORTS[0]] += 7
+    start = 12 if twins.config.link.vnet_header else 0
+    room = start + twins.config.link.max_frame_size - len(frame)
+    largest = twins.frame(PORTS[0], ACK, 0, 0, b"request" + bytes(room))
+    assert not receive(largest + b"\0")
+    assert receive(largest)
+
+
 P: Final = PORTS[0]
 UNEXPECTED: Final[dict[str, list[tuple[str, Any]]]] = {
     "none: requests in a row": [("segments", [(P, ACK, 0, 0, 10, {})] * 3), ("host", (0, 10))],
