@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from sansnet_core import CloseSocket, FlowClosed, Limits, OpenStream, Reason, SendStream, ShutdownStream
+from sansnet_core.proto.tcp.receiving import DELAYED_ACK
 from sansnet_core.testing import OUTSIDER, GuestConnection, HostScript, HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
 from tests.core.recording.accounts import wrong_accounts
@@ -35,7 +36,9 @@ def test_the_guest_ends_first_and_still_receives() -> None:
     assert bytes(stream.received) == b"question"
     assert stream.shutdown
     assert not stream.closed
-    assert connection.fin_acknowledged
+    at_once = connection.fin_acknowledged
+    pair.wait(DELAYED_ACK)
+    assert (at_once, connection.fin_acknowledged) == (False, True)
     pair.wait(30.0)
     pair.host.produce(stream, b"answer")
     pair.settle()
@@ -261,7 +264,35 @@ def test_data_with_the_fin_comes_before_the_end() -> None:
 
     assert pair.host.orders[-2:] == [SendStream(pair.host.stream.socket, b"last words"), pair.host.orders[-1]]
     assert isinstance(pair.host.orders[-1], ShutdownStream)
-    assert answers[-1].acknowledgment == peer.sequence + 11
+    assert answers == []
+    pair.wait(DELAYED_ACK)
+    (answer,) = peer.take()
+    assert answer.acknowledgment == peer.sequence + 11
+
+
+def test_the_fin_of_the_host_acknowledges_that_of_the_guest() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    assert peer.send(FIN | ACK | PSH, b"last words") == []
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    (answer,) = peer.take()
+    assert answer.flags & FIN
+    assert answer.acknowledgment == peer.sequence + 11
+    pair.wait(DELAYED_ACK)
+    assert peer.take() == []
+
+
+def test_the_last_fin_is_acknowledged_at_once() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    (answer,) = peer.send(FIN | ACK)
+    assert answer.acknowledgment == peer.sequence + 1
 
 
 def test_a_fin_that_overtakes_data_waits_for_it() -> None:

@@ -217,12 +217,13 @@ def test_a_receiver_rests_if_nothing_is_to_be_sent_delivered_or_awaited() -> Non
     assert receiver.rest() is None  # the data is not acknowledged
 
 
-def test_the_fin_is_a_number_and_is_acknowledged_at_once() -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_fin_is_a_number_and_its_acknowledgment_may_wait(at_once: bool) -> None:
     receiver = filled(4)
     receiver.note_fin(receiver.next)
-    receiver.take_fin()
+    receiver.take_fin(at_once=at_once)
     assert receiver.next == add(FIRST, 5)
-    assert acknowledges(receiver)
+    assert acknowledges(receiver) == at_once
 
 
 def test_challenges_are_limited_and_said() -> None:

@@ -27,8 +27,8 @@ from sansnet_core.orders import (
 )
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.attempts import Attempts
-from sansnet_core.proto.tcp.handshake import ALL_OPTIONS
-from sansnet_core.proto.tcp.output import QUIET, Output
+from sansnet_core.proto.tcp.handshake import ALL_OPTIONS, Terms
+from sansnet_core.proto.tcp.output import NO_RECEIVER, QUIET, Output
 from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
@@ -154,7 +154,8 @@ class TcpFlow(Output):
 
     def offer(self) -> None:
         """Prepare a SYN to the guest with all options that we support."""
-        self._agree(0, ALL_OPTIONS)
+        self.irs, self.receiver = 0, NO_RECEIVER
+        self.terms = self._terms(ALL_OPTIONS)
 
     def syn_received(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the guest's SYN; it is answered when the host has connected."""
@@ -174,13 +175,13 @@ class TcpFlow(Output):
 
     def agree(self, syn: TcpHeader, options: TcpOptions) -> None:
         """Take the terms of the guest's SYN or SYN-ACK."""
-        self._agree(syn.sequence, options)
-        self.sender.agree(syn, self.terms)
+        self.irs = syn.sequence
+        self.terms = terms = self._terms(options)
+        self.receiver = Receiver(syn.sequence, terms.window)
+        self.sender.agree(syn, terms)
 
-    def _agree(self, irs: int, options: TcpOptions) -> None:
-        self.irs = irs
-        self.terms = self.shared.negotiation.terms(4 if len(self.key) == 12 else 6, options)
-        self.receiver = Receiver(irs, self.terms.window)
+    def _terms(self, options: TcpOptions) -> Terms:
+        return self.shared.negotiation.terms(4 if len(self.key) == 12 else 6, options)
 
     def begin_handshake(self) -> None:
         """Send our SYN or SYN-ACK for the first time."""
@@ -336,7 +337,8 @@ class TcpFlow(Output):
         if self.gate is not None and not self.gate.finish():
             self._pass(None)
             return
-        self.receiver.take_fin()
+        # Most hosts answer by their own FIN at once, which acknowledges this one as well
+        self.receiver.take_fin(at_once=self.lifecycle[3] is not OPEN)
         # With the orders to send the last data, so that the driver can send data and FIN in one segment
         self.shared.context.out.orders.append(ShutdownStream(self.socket))
         self.fire(states.GUEST_FIN)

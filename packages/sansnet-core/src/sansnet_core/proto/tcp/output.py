@@ -16,7 +16,7 @@ from sansnet_core.proto.tcp.sending import Sender
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, add, sack_option
 
-__all__ = ["QUIET", "Output", "endpoints"]
+__all__ = ["NO_RECEIVER", "QUIET", "Output", "endpoints"]
 
 QUIET: Final = 1.0
 """Seconds without a segment of the guest after which a connection without anything to do rests."""
@@ -27,8 +27,8 @@ MAX_FIELD: Final = 65535
 _ENDS4: Final = Struct("!4s4sHH")
 _ENDS6: Final = Struct("!16s16sHH")
 _NO_SENDER: Final = Sender(0)
-_NO_RECEIVER: Final = Receiver(0, 0)
-"""In the place of the halves of a connection that rests."""
+NO_RECEIVER: Final = Receiver(0, 0)
+"""In the place of the halves of a connection that rests, and of the receiver before the guest's SYN has come."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -90,7 +90,7 @@ class Output:
         if sender is None or receiver is None:
             return False
         self.resting = sender + receiver + (self._headers.mac or b"")
-        self.sender, self.receiver, self._headers = _NO_SENDER, _NO_RECEIVER, no_headers
+        self.sender, self.receiver, self._headers = _NO_SENDER, NO_RECEIVER, no_headers
         return True
 
     def wake(self, egress: Egress) -> None:
@@ -130,8 +130,9 @@ class Output:
         self._syn(SYN | ACK, self.receiver.next)
 
     def _syn(self, flags: int, acknowledgment: int) -> None:
-        window = min(self.receiver.limit, MAX_FIELD)  # never scaled (RFC 7323, 2.2)
-        self._headers.tcp(self.sender.una, acknowledgment, flags, window, self.terms.syn_options(), b"", 0)
+        terms = self.terms
+        window = terms.window if terms.window < MAX_FIELD else MAX_FIELD  # never scaled (RFC 7323, 2.2)
+        self._headers.tcp(self.sender.una, acknowledgment, flags, window, terms.syn_options(), b"", 0)
 
     def reset_handshake(self) -> None:
         """Reset a connection whose SYN-ACK is not acknowledged: the guest expects SND.NXT, whatever its window is."""

@@ -123,10 +123,15 @@ class Receiver:
         else:
             self.ack_now = True
 
-    def take_fin(self) -> None:
-        """Move RCV.NXT over the guest's FIN: all data before it has come."""
+    def take_fin(self, *, at_once: bool) -> None:
+        """Move RCV.NXT over the guest's FIN: all data before it has come.
+
+        Args:
+            at_once: nothing follows that the acknowledgment could travel with.
+        """
         self.next = (self.next + 1) & MASK
-        self.ack_now = True
+        if at_once:
+            self.ack_now = True
 
     def is_beyond_fin(self, sequence: int) -> bool:
         """Whether data that ends before this number reaches beyond the guest's FIN."""
