@@ -57,8 +57,9 @@ _CLOSED: Final = "CORO_CLOSED"
 
 _USED: Final[Mapping[str, Mapping[str, object]]] = {
     "attr.validators": {"instance_of": _instance_of},
-    "inspect": {  # for locks and threads
+    "inspect": {  # for locks and threads, and for dataclasses since Python 3.12
         "CORO_CLOSED": _CLOSED,
+        "get_annotations": lambda owner: dict(vars(owner).get("__annotations__", ())),
         "getcoroutinestate": lambda coroutine: _CLOSED if coroutine.cr_frame is None else "CORO_SUSPENDED",
         "isasyncgen": lambda value: isinstance(value, AsyncGeneratorType),
         "iscoroutine": lambda value: isinstance(value, CoroutineType),
