@@ -20,6 +20,7 @@ from sansnet_core.wire import ipv4, ipv6, tcp
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
+from tests.core.attributes import attributes
 from tests.core.direct import GUEST, GUEST6
 
 SERVER: Final = {4: bytes((203, 0, 113, 1)), 6: bytes.fromhex("20010db8000000010000000000000001")}
@@ -43,9 +44,8 @@ def state(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [state(item) for item in value]
     if type(value).__module__.startswith("sansnet_core.proto.tcp"):
-        names = {name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())}
-        parts = {name: getattr(value, name, None) for name in names - {"shared", "memory", "_headers"}}
-        return {name: state(part) for name, part in sorted(parts.items())}
+        names = [name for name in attributes(type(value)) if name not in ("shared", "memory", "_headers")]
+        return {name: state(getattr(value, name, None)) for name in names}
     return value
 
 

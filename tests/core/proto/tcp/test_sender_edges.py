@@ -20,6 +20,7 @@ from sansnet_core.proto.tcp.sending import (
     Sender,
 )
 from sansnet_core.wire.tcp import ACK, SYN, TcpHeader, add, sack_option
+from tests.core.attributes import attributes
 
 ISS = 0xFFFFFFF0
 """So that numbers wrap within the first segments."""
@@ -255,7 +256,7 @@ def test_a_sender_that_wakes_is_as_before() -> None:
     assert len(state) == Sender.REST_SIZE
     woken = Sender(0)
     woken.wake(state, sender.terms)
-    for name in Sender.__slots__:
+    for name in attributes(Sender):
         if name not in ("buffer", "_rtt_sequence"):
             assert getattr(woken, name) == getattr(sender, name), name
 
