@@ -15,13 +15,13 @@ __all__ = ["load_argparse", "load_socket"]
 def load_argparse() -> None:
     """Import argparse, with messages that are not translated. No other thread may import `gettext` meanwhile."""
     with deferred(gettext={"gettext": str, "ngettext": _by_number}):
-        import argparse  # noqa: F401
+        import argparse  # noqa: F401  # it is only to be loaded
 
 
 def load_socket() -> None:
     """Import socket. No other thread may import `selectors` meanwhile."""
     with deferred("selectors"):
-        import socket  # noqa: F401
+        import socket  # noqa: F401  # it is only to be loaded
 
 
 def _by_number(one: str, several: str, number: int) -> str:
