@@ -64,8 +64,6 @@ class Prediction:
         "_context",
         "_expected",
         "_flows",
-        "_head4",
-        "_header4",
         "_icmp_errors",
         "_max_size",
         "_opening",
@@ -88,8 +86,6 @@ class Prediction:
         self._flows = flows
         self._start = HEADER_SIZE if link.vnet_header else 0
         self._max_size = self._start + link.max_frame_size
-        self._head4 = slice(self._start, self._start + 15)
-        self._header4 = slice(self._start + 14, self._start + 34)
         self._expected = context.expected
         self._opening = opening
         self._opens = context.config.tcp
@@ -113,14 +109,14 @@ class Prediction:
             return False
         if expected.stale:
             expected.refresh()
-        if frame[self._head4] == expected.head4:
+        if frame[start : start + 15] == expected.head4:
             if frame[start + 23] != TCP:
                 return False
             length, fragment, key, sequence, acknowledgment, offset, flags, field = _IPV4.unpack_from(frame, start + 16)
             begin, end = start + 54, start + 14 + length
             if (
                 fragment & _FRAGMENTED
-                or int.from_bytes(frame[self._header4], "big") % 65535
+                or int.from_bytes(frame[start + 14 : start + 34], "big") % 65535
                 or key[:4] != expected.guest4
             ):
                 return False
