@@ -171,8 +171,7 @@ class Network(Copyable):
         Returns:
             The name for the socket; None if the connection is refused, and the driver must reset it.
         """
-        who = remote if type(remote) is Endpoint else checks.endpoint("remote", remote)
-        where = checks.address("guest_address", guest_address)
+        who, where = checks.endpoint("remote", remote), checks.address("guest_address", guest_address)
         checks.port("guest_port", guest_port)
         self._begin(now)
         return self._tcp.opening.inbound.stream_accepted(who, where, guest_port)
