@@ -215,7 +215,6 @@ class Prediction:
             or not (acked or count or (fin and not in_flight))
             or sender.loss is not None
             or sender.probing
-            or not field
             or (sequence - sender.wl1) & MASK >= HALF
             or not (state is ESTABLISHED or (state is SYN_ACK_SENT and acked == in_flight))
         ):
