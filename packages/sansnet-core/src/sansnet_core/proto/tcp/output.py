@@ -190,9 +190,10 @@ class Output:
                 return True
             else:
                 self._send(sequence, ACK | PSH, payload)
-        if ends:
-            self._send(sender.send_fin(now), ACK | FIN, b"")
-        return ends
+        if not ends or not sender.fin_may_go:
+            return False
+        self._send(sender.send_fin(now), ACK | FIN, b"")
+        return True
 
     def window_probe(self, now: float) -> None:
         """Send a byte beyond the guest's window (RFC 9293, 3.8.6.1)."""
