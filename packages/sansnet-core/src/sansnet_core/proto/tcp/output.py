@@ -165,6 +165,11 @@ class Output:
             options = sack_option(receiver.sack_blocks(terms.sack_blocks))
         self._send(self.sender.ack_sequence, ACK, b"", options)
 
+    def report_gap(self) -> None:
+        """Send the acknowledgments of a gap that are due: without data, since data carries no SACK."""
+        for _ in range(self.receiver.take_reports(sack=self.terms.sack)):
+            self.acknowledge()
+
     def new_data(self, now: float, *, ends: bool) -> bool:
         """Send as much of the unsent data as the guest's window has room for.
 
