@@ -128,7 +128,7 @@ class TcpFlow(Output):
         self.socket = self.first_socket = socket
         self._host = None if host == remote else host
         self.inbound = inbound
-        self.deadline = self.queued = inf
+        self.deadline = self.queued = self.ends_at = inf
         self.ticket = 0
         if undecided:
             self.lifecycle = states.UNDECIDED_INBOUND if inbound else states.UNDECIDED_INITIAL
@@ -141,7 +141,6 @@ class TcpFlow(Output):
         self.reason: Reason | None = None
         self.failure: ExtendedError | None = None
         self.sent = self.received = self.held = self.errno = 0
-        self.ends_at = inf
         self.dirty = False
         self._awaits_budget = False
 
@@ -168,8 +167,12 @@ class TcpFlow(Output):
 
     def _await_syn(self, interval: float) -> None:
         """Give up unless the SYN is repeated in time: a guest that closes its socket now may send nothing at all."""
+        self.end_after(2 * interval + SYN_GRACE)
+
+    def end_after(self, wait: float) -> None:
+        """Have the present state end after so many seconds."""
         context = self.shared.context
-        self.ends_at = context.now + 2 * interval + SYN_GRACE
+        self.ends_at = context.now + wait
         if self.ends_at < self.deadline:
             context.timers.arm(self, min(self.ends_at, context.now + MIN_RTO))  # early: see `_arm`
 
@@ -177,7 +180,7 @@ class TcpFlow(Output):
         """Take the terms of the guest's SYN or SYN-ACK."""
         self.irs = syn.sequence
         self.terms = terms = self._terms(options)
-        self.receiver = Receiver(syn.sequence, terms.window)
+        self.receiver = Receiver(syn.sequence, terms.window, terms.own_scale or 0)
         self.sender.agree(syn, terms)
 
     def _terms(self, options: TcpOptions) -> Terms:
@@ -221,8 +224,7 @@ class TcpFlow(Output):
         gate: Gate | None = None,
     ) -> None:
         """The connection may open; `host` is the other end of the host's socket, None for the remote one."""
-        self._host = None if host is None or host == self.remote else host
-        self.attempts, self.gate = attempts, gate
+        self._host, self.attempts, self.gate = None if host == self.remote else host, attempts, gate
         self.allow(target)
 
     def allow(self, target: Target | None) -> None:
@@ -245,12 +247,12 @@ class TcpFlow(Output):
         self.permission.decide(target)
         self._fail(error, reason, states.REFUSED)
 
-    def close(self, reason: Reason) -> None:
-        """The rules end the connection: both sides are reset."""
+    def close(self, reason: Reason | None, errno: int = EACCES) -> None:
+        """The rules, or a host that is too slow, end the connection: both sides are reset, as far as they are there."""
         if self.lifecycle[1] in HOST_EXISTS:
-            self.errno = EACCES
+            self.errno = errno
             self._close_socket(True)
-            self._fail(local_error(EACCES), reason, states.HOST_FAILED)
+            self._fail(local_error(errno), reason, states.HOST_FAILED)
 
     def _fail(self, error: ExtendedError | None, reason: Reason, event: str) -> None:
         self.failure, self.reason = error, reason
@@ -273,7 +275,7 @@ class TcpFlow(Output):
             self.shared.pending[self.inbound] -= 1
         for effect in change.effects:
             _EFFECTS[effect](self)
-        if change.is_over:
+        if change.has_ended:
             self.shared.forget(self)
 
     def _answer(self) -> None:

@@ -101,7 +101,7 @@ class Output:
         end = Sender.REST_SIZE + Receiver.REST_SIZE
         self.sender = Sender(0)
         self.sender.wake(state[: Sender.REST_SIZE], self.terms)
-        self.receiver = Receiver(0, self.terms.window)
+        self.receiver = Receiver(0, self.terms.window, self.terms.own_scale or 0)
         self.receiver.wake(state[Sender.REST_SIZE : end])
         guest, remote = endpoints(self.key)
         self._headers = FlowHeaders(egress, remote, guest, TCP, state[end:])
