@@ -4,7 +4,7 @@ Theory of operation. A byte is acknowledged once the driver has the order to sen
 host's socket takes it. The window is the limit minus the bytes that the socket has not taken yet. So a slow host closes
 the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6),
 so its size is `(edge - next) & MASK`. With window scaling the guest sees less: it is rounded down (RFC 7323, 2.3). All
-decisions are made by the window that the guest sees.
+decisions are made by the window that the guest sees: `window >> scale << scale`.
 Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported by SACK (RFC 2018).
 """
 
@@ -227,7 +227,8 @@ class Receiver:
         if not 0 <= count <= self.unsent:
             raise UsageError(f"count: {count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
-        offered = self._visible((self.edge - self.next) & MASK)
+        scale = self.scale
+        offered = ((self.edge - self.next) & MASK) >> scale << scale
         return offered < mss or offered < self.largest_window >> 1
 
     def owe(self, count: int) -> None:
@@ -286,23 +287,25 @@ class Receiver:
         self.acknowledged = self.next
         self.ack_now = False
         self.ack_due = inf
+        scale = self.scale
         window = (self.edge - self.next) & MASK
         room = limit - self.unsent
-        gain = self._visible(room) - self._visible(window)
+        gain = (room >> scale << scale) - (window >> scale << scale)
         if gain > 0 and (gain >= mss or gain >= limit >> 1):  # as much as `_min_step`, or more
             self.edge = (self.next + room) & MASK
             window = room
         if window > self.largest_window:
             self.largest_window = window
-        window = self._visible(window)
+        window = window >> scale << scale
         if not window:
             self.closed = self.next
         return window
 
     def window_opens(self, mss: int, limit: int) -> bool:
         """Whether the guest may be waiting for a larger window, and one can be offered."""
-        offered = self._visible((self.edge - self.next) & MASK)
-        gain = self._visible(limit - self.unsent) - offered
+        scale = self.scale
+        offered = ((self.edge - self.next) & MASK) >> scale << scale
+        gain = (limit - self.unsent >> scale << scale) - offered
         step = _min_step(mss, limit)
         if offered < step:
             return gain >= step
@@ -316,10 +319,6 @@ class Receiver:
         """
         was_closed, self.closed = self.closed == self.next, None
         return was_closed
-
-    def _visible(self, window: int) -> int:
-        """What the guest sees of a window of so many bytes."""
-        return window >> self.scale << self.scale
 
 
 def _min_step(mss: int, limit: int) -> int:
