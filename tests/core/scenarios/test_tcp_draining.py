@@ -102,9 +102,11 @@ def test_a_guest_that_is_done_is_neither_probed_nor_heard(first: str) -> None:
 
 
 def test_a_reset_in_time_wait_does_not_reset_the_host() -> None:
+    """A guest in CLOSED resets the acknowledgment of what it has sent twice, as by a tail loss probe (RFC 8985)."""
     pair, peer, stream = left("host", Limits(tcp_linger=10.0), waits=False)
     assert [flow.state for flow in pair.network.flows()] == ["TIME_WAIT"]
-    peer.send(RST)
+    (answer,) = peer.send(FIN | ACK, sequence=peer.sequence - 1)
+    peer.send(RST, sequence=answer.acknowledgment)
 
     assert [flow.state for flow in pair.network.flows()] == ["CLOSING"]
     _take_all(pair, stream)
