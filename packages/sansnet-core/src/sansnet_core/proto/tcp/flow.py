@@ -224,7 +224,8 @@ class TcpFlow(Output):
         gate: Gate | None = None,
     ) -> None:
         """The connection may open; `host` is the other end of the host's socket, None for the remote one."""
-        self._host, self.attempts, self.gate = None if host == self.remote else host, attempts, gate
+        self._host = None if host is None or host == self.remote else host
+        self.attempts, self.gate = attempts, gate
         self.allow(target)
 
     def allow(self, target: Target | None) -> None:
@@ -367,8 +368,7 @@ class TcpFlow(Output):
             return
         self.attempts = None
         self._host = host or self._host
-        self.failure = error
-        self.errno = error.errno
+        self.failure, self.errno = error, error.errno
         if self.dirty:
             self.flush()  # the guest still gets the data that came before the failure
         self.fire(states.HOST_FAILED)
