@@ -64,7 +64,7 @@ class TcpFlow(Output):
 
     Attributes:
         shared: the state that all connections share.
-        irs: the guest's initial sequence number (RFC 9293, 3.3.1), from its SYN or SYN-ACK on.
+        irs: the guest's initial sequence number (RFC 9293, 3.3.1).
         lifecycle: the states of `states.PARTS`; changed by `fire` only.
         answered: the host's connect succeeded.
         told: its opening was reported.
@@ -154,7 +154,7 @@ class TcpFlow(Output):
 
     def offer(self) -> None:
         """Prepare a SYN to the guest with all options that we support."""
-        self.receiver = NO_RECEIVER
+        self.irs, self.receiver = 0, NO_RECEIVER
         self.terms = self._terms(ALL_OPTIONS)
 
     def syn_received(self, syn: TcpHeader, options: TcpOptions) -> None:
