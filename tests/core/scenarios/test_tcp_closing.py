@@ -84,6 +84,36 @@ def test_after_the_last_ack_a_slow_host_leaves_nothing_behind() -> None:
     assert pair.tcp_flows == 0
 
 
+def test_fin_comes_with_the_last_data() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open(mss=1000)
+    stream = pair.host.stream
+    pair.network.stream_received(stream.socket, bytes(1500), pair.now)
+    pair.network.stream_ended(stream.socket, pair.now)
+    pair._outputs(pair.now)
+    pair.settle()
+
+    assert [(one.flags, len(one.payload)) for one in peer.take()] == [(ACK, 1000), (ACK | PSH | FIN, 500)]
+
+
+def test_fin_waits_for_data_that_the_window_has_no_room_for() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.window = 1000
+    peer.open()
+    pair.network.stream_received(pair.host.stream.socket, bytes(1460), pair.now)
+    pair.network.stream_ended(pair.host.stream.socket, pair.now)
+    pair._outputs(pair.now)
+    pair.settle()
+    first = peer.take()
+    peer.accept(first)
+    rest = peer.send()
+
+    assert [(one.flags, len(one.payload)) for one in first] == [(ACK, 1000)]
+    assert [(one.flags, len(one.payload)) for one in rest] == [(ACK | PSH | FIN, 460)]
+
+
 def test_both_end_at_once() -> None:
     pair = Pair()
     connection, stream = pair.established()

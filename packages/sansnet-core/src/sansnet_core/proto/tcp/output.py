@@ -131,7 +131,7 @@ class Output:
 
     def _syn(self, flags: int, acknowledgment: int) -> None:
         terms = self.terms
-        window = terms.window if terms.window < MAX_FIELD else MAX_FIELD  # never scaled (RFC 7323, 2.2)
+        window = min(terms.window, MAX_FIELD)  # never scaled (RFC 7323, 2.2)
         self._headers.tcp(self.sender.una, acknowledgment, flags, window, terms.syn_options(), b"", 0)
 
     def reset_handshake(self) -> None:
