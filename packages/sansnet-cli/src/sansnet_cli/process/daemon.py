@@ -131,8 +131,8 @@ def unwritable(error: OSError) -> HostError:
 def _release_caller(writer: int, null: int) -> None:
     """Detach from the caller's process and its streams, and let it return.
 
-    What the daemon does next, such as loading modules, keeps a processor busy. So it waits until the caller's process
-    has ended, which would otherwise have to wait for a processor.
+    The daemon then loads modules, which keeps a processor busy. So it waits until the caller's process has ended, which
+    would otherwise have to wait for a processor.
 
     Args:
         writer: the end of the pipe that the caller's process reads.
