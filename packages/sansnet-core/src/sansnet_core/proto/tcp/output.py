@@ -216,8 +216,6 @@ class Output:
         window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit))
         if terms.own_scale:
             window >>= terms.own_scale
-        if window > MAX_FIELD:
-            window = MAX_FIELD
         mss = terms.mss
         self._headers.tcp(sequence, receiver.next, flags, window, options, payload, mss if len(payload) > mss else 0)
 
