@@ -123,7 +123,7 @@ class Stream:
         try:
             code = self._connect(order)
             if code in (0, errno.EINPROGRESS):
-                self._context.poller.add(self._fd, _WATCHED, self._ready)
+                self._context.poller.add(self._fd, _WATCHED, self)
                 return
         except OSError as error:
             code = error.errno or errno.EIO
@@ -136,7 +136,7 @@ class Stream:
         self._phase = _OPEN
         self._full = False
         try:
-            self._context.poller.add(self._fd, _WATCHED, self._ready)
+            self._context.poller.add(self._fd, _WATCHED, self)
         except OSError as error:
             self._give_up(error.errno or errno.EIO, now)
 
@@ -263,7 +263,7 @@ class Stream:
 
     # events
 
-    def _ready(self, flags: int, now: float) -> None:
+    def __call__(self, flags: int, now: float) -> None:
         if self._phase == _CONNECTING:
             self._ready_connecting(flags, now)
         elif flags & EPOLLOUT and self._full:
