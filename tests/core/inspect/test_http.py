@@ -353,6 +353,16 @@ def test_the_outcome_does_not_depend_on_the_pieces(stream: bytes, places: list[i
         assert split.passed == whole.passed
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_empty_line_before_a_request_may_have_several_cr(strict: bool) -> None:
+    stream = b"\r\r\n" + GET
+    for pieces in ([stream], at_every_byte(stream)):
+        result = http(*pieces, strict=strict)
+        assert result.forbidden == strict
+        assert result.passed == (b"" if strict else stream)
+        assert bool(result.names) != strict
+
+
 @given(st.lists(st.binary(max_size=100)), st.booleans())
 def test_any_bytes(pieces: list[bytes], strict: bool) -> None:
     result = http(*pieces, strict=strict)

@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from sansnet_core import LinkConfig, Network, NetworkConfig, OpenStream, SendStream, UsageError
 from sansnet_core.config import Limits
+from sansnet_core.orders import Buffer
 from sansnet_core.policy import Action, Rule
+from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.prediction import Prediction
 from sansnet_core.recording import RecordedNetwork
 from sansnet_core.records import replace
 from sansnet_core.testing import SECRET, make_config
 from sansnet_core.wire import ipv4, ipv6, tcp
 from sansnet_core.wire.ethernet import ETHERTYPE_IPV4, ETHERTYPE_IPV6
 from sansnet_core.wire.ip import TCP
-from sansnet_core.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
+from sansnet_core.wire.tcp import ACK, FIN, HALF, PSH, RST, SYN, URG
 from tests.core.attributes import attributes
 from tests.core.direct import GUEST, GUEST6
 
@@ -350,6 +353,19 @@ def test_only_whole_frames_that_do_not_change_take_the_short_cut(link: str, vers
     assert receive(largest)
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("server", [SERVER, {4: bytes((127, 0, 0, 1)), 6: bytes(16)}], ids=["allowed", "closed"])
+def test_both_paths_refuse_the_same_syns(link: str, version: int, server: dict[int, bytes]) -> None:
+    """By their ports, their flags and their destinations, with the same ICMP errors."""
+    twins = Twins(replace(make_config(), link=LINKS[link], rules=RULES), version)
+    twins.open(PORTS[0])
+    for port, to_port, flags in ((0, 80, SYN), (PORTS[1], 0, SYN), (PORTS[1], 80, SYN | FIN), (PORTS[1], 80, SYN)):
+        frame = twins.frame(port, flags, 0, 0, b"", server=server[version], to_port=to_port)
+        twins.each("receive_frames", [frame], twins.now)
+        twins.take()
+
+
 P: Final = PORTS[0]
 UNEXPECTED: Final[dict[str, list[tuple[str, Any]]]] = {
     "none: requests in a row": [("segments", [(P, ACK, 0, 0, 10, {})] * 3), ("host", (0, 10))],
@@ -398,7 +414,23 @@ UNEXPECTED: Final[dict[str, list[tuple[str, Any]]]] = {
         ("segments", [(P, ACK, 50, 0, 10, {"window": 100}), (P, ACK, 0, 0, 10, {"window": 65535})]),
     ],
     "data is larger than the window": [("segments", [(P, ACK, 0, 0, 20_000, {}), (P, ACK, 0, 0, 20_000, {})])],
+    "data is a byte larger than the window": [("segments", [(P, ACK, 0, 0, 20_001, {})])],
     "an acknowledgment repeats": [("host", (0, 10)), ("segments", [(P, ACK, 0, 10, 0, {})] * 4)],
+    "a window is older than another, and nothing is missing": [
+        ("segments", [(P, ACK, 50, 0, 0, {"window": 100}), (P, ACK, 0, 0, 10, {"window": 65535})]),
+    ],
+    "the window is full, and the guest acknowledges": [
+        ("segments", [(P, ACK, 0, 0, 20_000, {})]),
+        ("host", (0, 10)),
+        ("segments", [(P, ACK, 0, 0, 0, {}), (P, ACK, 0, 0, 10, {})]),
+    ],
+    "the window closes while data is in flight": [
+        ("host", (0, 10)),
+        ("segments", [(P, ACK, 0, 10, 10, {"window": 0}), (P, ACK, 0, 0, 10, {"window": 0})]),
+        ("host", (0, 10)),
+        ("wait", 0.25),
+    ],
+    "a run of datagrams": [("segments", [(P, ACK, 0, 0, 10, {"vnet": bytes((0, 5)) + bytes(10)})])],
     "a fragment": [("segments", [(P, ACK, 0, 0, 10, {"fragment": 0x2000})])],
     "a bad checksum of the header": [("segments", [(P, ACK, 0, 0, 10, {"flip": 10})])],
     "another station": [("segments", [(P, ACK, 0, 0, 10, {"mac": 1}), (P, ACK, 10, 0, 10, {})])],
@@ -444,6 +476,45 @@ def test_requests_and_acknowledgments_take_the_short_cut(link: str, version: int
             twins._follow(frame)
     assert all(is_predicted(port, b"") for port in PORTS)
     assert not any(is_predicted(port, b"") for port in PORTS), "a repeated acknowledgment"
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("link", LINKS)
+def test_a_segment_without_options_takes_the_whole_short_cut(link: str, version: int) -> None:
+    """Otherwise the property would hold without the shorter part of it."""
+    twins = Twins(config(link), version)
+    twins.open(P)
+    tcp_inside = twins.inside[0]._tcp
+    taken: list[tuple[int, bool]] = []
+
+    class Noted(Prediction):
+        def take(self, flow: TcpFlow, frame: Buffer, *numbers: int) -> bool:
+            taken.append((numbers[2], super().take(flow, frame, *numbers)))
+            return taken[-1][1]
+
+    context, shared, icmp_errors = tcp_inside.context, tcp_inside._shared, tcp_inside.prediction._icmp_errors
+    prediction = Noted(context, shared, tcp_inside._flows, tcp_inside.opening, icmp_errors)
+    assert prediction.receive(twins.frame(P, ACK, 0, 0, b"request"))
+    assert prediction.receive(twins.frame(P, ACK | PSH, 7, 0, b"request", window=9))
+    assert prediction.receive(twins.frame(P, ACK, 14, 0, b"request", options=bytes((1, 1, 1, 1))))
+    assert taken == [(5000, True), (9, True)]
+    assert len(shared.dirty) == 1, "all are answered at once"
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_taken"), [(0, True), (1, True), (HALF - 1, True), (HALF, False), (HALF + 1, False), (-1, False)]
+)
+def test_a_window_newer_than_that_of_the_segment_is_kept(behind: int, is_taken: bool) -> None:
+    """SND.WL1 is `behind` the segment; half of the number space is behind in neither direction."""
+    twins = Twins(config("plain"), 4)
+    twins.open(P)
+    inside = twins.inside[0]._tcp
+    flow = next(iter(inside._flows.values()))
+    frame = twins.frame(P, ACK, 0, 0, b"request")
+    sequence = twins.sequence[P]
+    flow.sender.wl1 = tcp.add(sequence, -behind)
+    begin = len(frame) - 7
+    assert inside.prediction.take(flow, frame, sequence, twins.expected[P], 5, begin, len(frame)) is is_taken
 
 
 def test_a_quiet_connection_rests_until_there_is_something_to_do() -> None:

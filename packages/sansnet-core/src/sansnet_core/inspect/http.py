@@ -255,7 +255,7 @@ def _is_method(text: bytes) -> bool:
 
 def _check_start(line: bytearray) -> None:
     """Check the beginning of a request line, so that another protocol is found out at once."""
-    if line != b"\r" and not _is_method(bytes(line[: _MAX_METHOD + 1]).partition(b" ")[0]):
+    if line.rstrip(b"\r") and not _is_method(bytes(line[: _MAX_METHOD + 1]).partition(b" ")[0]):
         raise Unclear("the first line is no request of HTTP/1")
 
 

@@ -197,7 +197,6 @@ class Prediction:
         room = (receiver.edge - sequence) & MASK
         if (
             sequence != receiver.next
-            or not room
             or count > room
             or receiver.gap is not None
             or receiver.fin is not None
@@ -205,7 +204,6 @@ class Prediction:
             or not (acked or count)
             or sender.loss is not None
             or sender.probing
-            or not field
             or (sequence - sender.wl1) & MASK >= HALF
         ):
             return False
