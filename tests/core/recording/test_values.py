@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import Endpoint, Notice, Order, Prefix, Reason, ResumeStream, Rule, SendStream, SocketId, config, policy
+from sansnet_core import (
+    Endpoint,
+    Notice,
+    Order,
+    Prefix,
+    Reason,
+    ResumeStream,
+    Rule,
+    SendStream,
+    SocketId,
+    config,
+    policy,
+)
 from sansnet_core.addresses import packed
 from sansnet_core.policy import Action, Group
 from sansnet_core.recording.values import HEAD, RECORDS, VALUES, Digest, Reader, Unknown, put, put_frames, put_orders
