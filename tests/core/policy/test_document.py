@@ -413,8 +413,9 @@ def test_an_error_about_a_key_is_one_line_without_commands_for_a_terminal(key: s
 
 
 def test_a_policy_is_text_and_so_are_credentials() -> None:
+    wrong: Any = b""
     with pytest.raises(PolicyError, match="is not the text of a policy"):
-        load_policy(b"", file="policy.toml")  # type: ignore[arg-type]
+        load_policy(wrong, file="policy.toml")
 
     def read(name: str) -> str:
         return b"\xff".decode()

@@ -290,5 +290,6 @@ def test_orders_and_arguments_have_texts() -> None:
     assert value_text((OUTSIDER.address, bytes(5), memoryview(bytes(3)), Digest(9, b"", 0))) == (
         "(198.51.100.7, <5 bytes>, <3 bytes>, <9 bytes>)"
     )
-    assert value_text(SendStream(SocketId(5), Digest(9, b"", 0))) == "SendStream(socket=5, data=<9 bytes>)"  # type: ignore[arg-type]
+    data: Any = Digest(9, b"", 0)
+    assert value_text(SendStream(SocketId(5), data)) == "SendStream(socket=5, data=<9 bytes>)"
     assert repr(Digest(20, bytes(20), 1)) == f"<20 bytes {'00' * 16}... sum 00000001>"
