@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 import resource
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -618,6 +620,18 @@ def test_a_stream_that_ends_its_turn_early_gives_the_rest_of_the_round_to_the_ne
         bench.sockets.read_unread(0.0)
         assert (bench.network.data(), other.count) == (b"a little", 1)
         bench.context.unread.clear()
+
+
+def test_a_stream_without_more_data_is_not_kept_in_memory() -> None:
+    with Bench() as bench:
+        stream = Firehose(bench)
+        bench.sockets.read_unread(0.0)
+        bench.context.unread.clear()
+        bench.sockets.read_unread(0.0)
+        reference = weakref.ref(stream)
+        del stream
+        gc.collect()
+        assert reference() is None
 
 
 def test_a_failed_read_does_not_keep_other_streams_from_being_read() -> None:

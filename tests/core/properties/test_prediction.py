@@ -157,7 +157,15 @@ class Twins:
         vnet: bytes = odd.get("vnet", bytes(12)) if self.config.link.vnet_header else b""
         return vnet + ethernet + bytes(whole) + bytes(odd.get("padding", 0))
 
-    def open(self, port: int) -> None:
+    def open(self, port: int, flags: int = ACK, data: bytes = b"", **odd: Any) -> None:
+        """Open a connection.
+
+        Args:
+            port: of the guest.
+            flags: of the segment that completes the handshake, or not.
+            data: its payload.
+            odd: as for `frame`.
+        """
         options = tcp.mss_option(1000) + tcp.window_scale_option(2) + tcp.sack_permitted_option()
         syn = self.frame(port, SYN, 0, 0, b"", options=options)
         self.each("receive_frames", [syn], self.now)
@@ -165,7 +173,10 @@ class Twins:
         self.each("stream_connected", self.sockets[-1], self.now)
         self.take()
         self.sequence[port] += 1
-        self.each("receive_frames", [self.frame(port, ACK, 0, 0, b"")], self.now)
+        shift, back = odd.pop("shift", 0), odd.pop("back", 0)
+        self.each("receive_frames", [self.frame(port, flags, shift, back, data, **odd)], self.now)
+        if not (odd or shift or back):
+            self.sequence[port] = tcp.add(self.sequence[port], len(data) + bool(flags & FIN))
         self.take()
 
 
@@ -197,6 +208,24 @@ SEGMENTS: Final = st.tuples(
         ),
     ),
 )
+ANSWERS: Final = st.tuples(
+    st.sampled_from([ACK, ACK, ACK | PSH, ACK | FIN, ACK | RST, SYN, 0]),
+    st.sampled_from([b"", b"", b"early", bytes(900)]),
+    st.one_of(
+        st.just({}),
+        st.just({}),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "shift": st.sampled_from([-1, 1]),
+                "back": st.sampled_from([-1, 1, 2]),
+                "window": st.sampled_from([0, 1]),
+                "options": st.just(bytes((1, 1, 1, 1))),
+            },
+        ),
+    ),
+)
+"""The guest's answers to the SYN-ACK."""
 STEPS: Final = st.one_of(
     st.tuples(st.just("segments"), st.lists(SEGMENTS, min_size=1, max_size=4)),
     st.tuples(st.just("segments"), st.lists(SEGMENTS, min_size=1, max_size=4)),
@@ -249,12 +278,14 @@ def config(link: str, *, memory: int = 1 << 20) -> NetworkConfig:
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("link", LINKS)
 @pytest.mark.parametrize("wakeful", [False, True], ids=["", "wakeful"])
-@given(steps=st.lists(STEPS, min_size=1, max_size=12), small=st.booleans())
-def test_both_paths_agree(link: str, version: int, wakeful: bool, steps: list[tuple[str, Any]], small: bool) -> None:
+@given(answers=st.lists(ANSWERS, min_size=2, max_size=2), steps=st.lists(STEPS, max_size=12), small=st.booleans())
+def test_both_paths_agree(
+    link: str, version: int, wakeful: bool, answers: list[Any], steps: list[tuple[str, Any]], small: bool
+) -> None:
     """With `wakeful`, also that a rest changes nothing."""
     twins = Twins(config(link, memory=30_000 if small else 1 << 20), version, wakeful=wakeful)
-    for port in PORTS:
-        twins.open(port)
+    for port, (flags, data, odd) in zip(PORTS, answers, strict=True):
+        twins.open(port, flags, data, **odd)
     for step in steps:
         play(twins, step)
 
@@ -433,6 +464,45 @@ UNEXPECTED: Final[dict[str, list[tuple[str, Any]]]] = {
     "a run of datagrams": [("segments", [(P, ACK, 0, 0, 10, {"vnet": bytes((0, 5)) + bytes(10)})])],
     "a fragment": [("segments", [(P, ACK, 0, 0, 10, {"fragment": 0x2000})])],
     "a bad checksum of the header": [("segments", [(P, ACK, 0, 0, 10, {"flip": 10})])],
+    "none: the guest ends first": [
+        ("segments", [(P, ACK, 0, 0, 10, {}), (P, ACK | FIN, 0, 0, 0, {})]),
+        ("sent", (0, 1.0)),
+        ("host", (0, 10)),
+        ("end", 0),
+        ("segments", [(P, ACK, 0, 0, 0, {})]),
+    ],
+    "none: the host ends first": [
+        ("segments", [(P, ACK, 0, 0, 10, {})]),
+        ("sent", (0, 1.0)),
+        ("end", 0),
+        ("segments", [(P, ACK | FIN, 0, 0, 5, {})]),
+        ("sent", (0, 1.0)),
+        ("wait", 2.5),
+    ],
+    "a FIN that acknowledges nothing new, with data in flight": [
+        ("host", (0, 10)),
+        ("segments", [(P, ACK | FIN, 0, 10, 0, {})]),
+    ],
+    "a FIN behind a window that is full": [
+        ("segments", [(P, ACK, 0, 0, 19_999, {}), (P, ACK | FIN, 0, 0, 1, {}), (P, ACK | FIN, 0, 0, 0, {})]),
+    ],
+    "a FIN fits into the window, behind its last byte but one": [
+        ("segments", [(P, ACK, 0, 0, 19_998, {}), (P, ACK | FIN, 0, 0, 1, {})]),
+    ],
+    "a FIN and data come again": [
+        ("segments", [(P, ACK | FIN, 0, 0, 10, {}), (P, ACK | FIN, -11, 0, 10, {}), (P, ACK, 0, 0, 1, {})]),
+        ("host", (0, 10)),
+        ("segments", [(P, ACK, 0, 0, 1, {}), (P, ACK | FIN, 0, 0, 0, {})]),
+    ],
+    "an acknowledgment of FIN comes again": [
+        ("end", 0),
+        ("segments", [(P, ACK, 0, 0, 0, {}), (P, ACK, 0, 0, 0, {}), (P, ACK, 0, 1, 0, {})]),
+    ],
+    "a part of FIN and data is acknowledged": [
+        ("host", (0, 10)),
+        ("end", 0),
+        ("segments", [(P, ACK, 0, 1, 0, {}), (P, ACK | FIN, 0, 1, 0, {}), (P, ACK, 0, 0, 0, {})]),
+    ],
     "another station": [("segments", [(P, ACK, 0, 0, 10, {"mac": 1}), (P, ACK, 10, 0, 10, {})])],
 }
 
@@ -462,7 +532,7 @@ def test_requests_and_acknowledgments_take_the_short_cut(link: str, version: int
         flow = next(flow for flow in inside._tcp._flows.values() if flow.guest.port == port)
         sequence, acknowledgment = twins.sequence[port], twins.expected[port]
         begin = len(frame) - len(data)
-        taken: bool = inside._tcp.prediction.take(flow, frame, sequence, acknowledgment, 5000, begin, len(frame))
+        taken: bool = inside._tcp.prediction.take(flow, frame, sequence, acknowledgment, 0, 5000, begin, len(frame))
         return taken
 
     for _ in range(3):
@@ -479,6 +549,43 @@ def test_requests_and_acknowledgments_take_the_short_cut(link: str, version: int
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("first", ["guest", "host"])
+def test_a_whole_connection_takes_the_short_cut(first: str, version: int) -> None:
+    """From the guest's answer to the SYN-ACK to the last segment of both ends."""
+    twins = Twins(config("offloads"), version)
+    network, inside = twins.networks[0], twins.inside[0]
+    options = tcp.mss_option(1000) + tcp.window_scale_option(2)
+    network.receive_frames([twins.frame(9, RST, 0, 0, b"")], twins.now)  # the network knows the guest from now on
+    network.receive_frames([twins.frame(P, SYN, 0, 0, b"", options=options)], twins.now)
+    (order,) = network.take_orders()
+    assert isinstance(order, OpenStream)
+    network.stream_connected(order.socket, twins.now)
+    twins.sequence[P] += 1
+    (flow,) = inside._tcp._flows.values()
+
+    def is_predicted(fin: int, data: bytes) -> bool:
+        network.take_orders()
+        for answer in network.take_frames():
+            assert isinstance(answer, bytes)
+            twins._follow(answer)
+        frame = twins.frame(P, ACK | fin, 0, 0, data)
+        numbers, begin = (twins.sequence[P], twins.expected[P]), len(frame) - len(data)
+        taken: bool = inside._tcp.prediction.take(flow, frame, *numbers, fin, 5000, begin, len(frame))
+        twins.sequence[P] += len(data) + fin
+        return taken
+
+    assert is_predicted(0, b"")
+    assert is_predicted(0, b"request")
+    network.stream_sent(order.socket, 7, twins.now)
+    if first == "guest":
+        assert is_predicted(FIN, b"")
+    network.stream_received(order.socket, b"answer", twins.now)
+    network.stream_ended(order.socket, twins.now)
+    assert is_predicted(0 if first == "guest" else FIN, b"")
+    assert flow.lifecycle[0] == ("GONE" if first == "guest" else "TIME_WAIT")
+
+
+@pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("link", LINKS)
 def test_a_segment_without_options_takes_the_whole_short_cut(link: str, version: int) -> None:
     """Otherwise the property would hold without the shorter part of it."""
@@ -489,7 +596,7 @@ def test_a_segment_without_options_takes_the_whole_short_cut(link: str, version:
 
     class Noted(Prediction):
         def take(self, flow: TcpFlow, frame: Buffer, *numbers: int) -> bool:
-            taken.append((numbers[2], super().take(flow, frame, *numbers)))
+            taken.append((numbers[3], super().take(flow, frame, *numbers)))
             return taken[-1][1]
 
     context, shared, icmp_errors = tcp_inside.context, tcp_inside._shared, tcp_inside.prediction._icmp_errors
@@ -514,7 +621,7 @@ def test_a_window_newer_than_that_of_the_segment_is_kept(behind: int, is_taken: 
     sequence = twins.sequence[P]
     flow.sender.wl1 = tcp.add(sequence, -behind)
     begin = len(frame) - 7
-    assert inside.prediction.take(flow, frame, sequence, twins.expected[P], 5, begin, len(frame)) is is_taken
+    assert inside.prediction.take(flow, frame, sequence, twins.expected[P], 0, 5, begin, len(frame)) is is_taken
 
 
 def test_a_quiet_connection_rests_until_there_is_something_to_do() -> None:

@@ -243,10 +243,9 @@ class FlowHeaders:
         self._ends = source.address + destination.address + _PORTS.pack(source.port, destination.port)
         """Addresses and ports, as they follow each other in a packet."""
         self._pseudo = pseudo_sum(source.address, destination.address, protocol)
-        self._mac = egress.stations.find(destination.address) or mac or None
-        self._generation = -1
-        self._gso = 0
-        self._prefix = self._gso_prefix = b""
+        self._mac: bytes | None = mac or None
+        self._gso_prefix = b""
+        self._refresh(protocol, 0)
 
     @property
     def mac(self) -> bytes | None:

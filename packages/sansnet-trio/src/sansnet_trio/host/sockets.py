@@ -245,6 +245,8 @@ class HostSockets:
             stream.read(now)
             if now < self._read_until and unread and unread[-1] is stream:
                 unread.insert(0, unread.pop())  # its turn goes on
+        if not unread:
+            self._reading = None  # do not keep it: it may be closed by now
         context.allowance = READ_AT_ONCE
 
     def report_again(self) -> None:

@@ -246,6 +246,8 @@ class Tcp:
     def flush(self) -> None:
         """Send the segments that the inputs since the last call require."""
         shared = self._shared
+        if not shared.dirty and not shared.memory.waiting:
+            return
         if shared.memory.waiting:
             shared.memory.resume(self.context.now)
         if shared.dirty:

@@ -1,10 +1,10 @@
 """The short cut for segments of known connections, above all for those that are as expected.
 
 Theory of operation. `Prediction.receive` finds the connection from the bytes of a frame, with one look-up, in place of
-the modules `frames`, `ipv4` or `ipv6`, and `handler`. Nearly every segment is the next one of an established
-connection: without options, with data or an acknowledgment of something new, and nothing is lost, missing, closing or
-full. Its effect is written down in `take` (header prediction; Van Jacobson, 1990). All others go to `arrival`, and a
-SYN with new ends to `opening`.
+the modules `frames`, `ipv4` or `ipv6`, and `handler`. Nearly every segment is the next one of its connection: without
+options, with data, an acknowledgment of something new or FIN, and nothing is lost, missing or full. Its effect is
+written down in `take` (header prediction; Van Jacobson, 1990). All others go to `arrival`, and a SYN with new ends to
+`opening`.
 
 A frame is taken completely or not at all. One that is malformed, belongs to no connection, or has anything to learn
 from (the Ethernet header must be that of the guest's latest frame, from its own address) is left to the ordinary path
@@ -24,12 +24,12 @@ from sansnet_core.errors import Malformed
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer, SendStream
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.tcp import arrival
+from sansnet_core.proto.tcp import arrival, states
 from sansnet_core.proto.tcp.arrival import COPY_BELOW
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.opening import Opening
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import FLOWING
+from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED, SYN_ACK_SENT
 from sansnet_core.wire import ipv4, ipv6
 from sansnet_core.wire.ip import TCP
 from sansnet_core.wire.tcp import ACK, FIN, HALF, MASK, RST, SYN, TcpHeader
@@ -141,8 +141,8 @@ class Prediction:
         else:
             if flow.resting is not None:
                 flow.awake()
-            if data == begin and flags & _FLAGS == ACK and flow.lifecycle == FLOWING and flow.gate is None:
-                if self.take(flow, frame, sequence, acknowledgment, field, begin, end):
+            if data == begin and flags & _NO_ACK == ACK and flow.gate is None:
+                if self.take(flow, frame, sequence, acknowledgment, flags & FIN, field, begin, end):
                     return True
             elif flags & _NO_ACK == SYN:  # it may open another connection
                 return False
@@ -174,15 +174,24 @@ class Prediction:
         return True
 
     def take(
-        self, flow: TcpFlow, frame: Buffer, sequence: int, acknowledgment: int, field: int, begin: int, end: int
+        self,
+        flow: TcpFlow,
+        frame: Buffer,
+        sequence: int,
+        acknowledgment: int,
+        fin: int,
+        field: int,
+        begin: int,
+        end: int,
     ) -> bool:
         """Process a segment without options if it is as expected.
 
         Args:
-            flow: an established connection, of which neither end has closed.
-            frame: holds the segment, with ACK and without SYN, FIN and RST.
+            flow: a connection that nothing inspects.
+            frame: holds the segment, with ACK and without SYN and RST.
             sequence: its sequence number.
             acknowledgment: its acknowledgment number.
+            fin: 1 if it has FIN, else 0.
             field: its window field.
             begin: index of its data.
             end: index behind its data.
@@ -194,17 +203,20 @@ class Prediction:
         receiver, sender = flow.receiver, flow.sender
         una = sender.una
         acked = (acknowledgment - una) & MASK
+        in_flight = (sender.next - una) & MASK
         room = (receiver.edge - sequence) & MASK
+        state = flow.lifecycle[0]
         if (
             sequence != receiver.next
-            or count > room
+            or count + fin > room
             or receiver.gap is not None
-            or receiver.fin is not None
-            or acked > (sender.next - una) & MASK
-            or not (acked or count)
+            or (receiver.fin is not None and (count or fin))
+            or acked > in_flight
+            or not (acked or count or (fin and not in_flight))
             or sender.loss is not None
             or sender.probing
             or (sequence - sender.wl1) & MASK >= HALF
+            or not (state is ESTABLISHED or (state is SYN_ACK_SENT and acked == in_flight))
         ):
             return False
         shared = self._shared
@@ -215,6 +227,8 @@ class Prediction:
         # It is as expected
         now = self._context.now
         flow.heard = now
+        if state is SYN_ACK_SENT:
+            flow.establish(states.GUEST_ACK, sequence)
         if acked:
             released = sender.acknowledge(acked, now)
             flow.held -= released
@@ -224,6 +238,10 @@ class Prediction:
         if window > sender.largest_window:
             sender.largest_window = window
         sender.wl1 = sequence
+        if acked == in_flight and acked and flow.lifecycle[3] in FIN_UNACKNOWLEDGED:
+            flow.fire(states.GUEST_ACKED_FIN)
+            if flow.lifecycle[0] is states.GONE:
+                return True
         if count:
             copy = count < COPY_BELOW or count < len(frame) >> 1
             data = frame[begin:end] if copy else memoryview(frame)[begin:end]
@@ -233,6 +251,9 @@ class Prediction:
             flow.held += count
             memory.held += count
             shared.context.out.orders.append(SendStream(flow.socket, data))
+        if fin:
+            receiver.fin = receiver.next
+            flow.end()
         if not flow.dirty:
             flow.dirty = True
             shared.dirty.append(flow)
