@@ -45,24 +45,19 @@ class FlowTable:
 
     def drain(self, flow: TcpFlow) -> None:
         """The guest's side of a connection is over."""
-        self._remove_ends(flow)
+        self.discard(flow)
         self.draining[flow] = None
 
     def remove(self, flow: TcpFlow) -> bool:
         """Remove a connection; whether it was there."""
-        self._remove_ends(flow)
+        self.discard(flow)
         if self.by_socket.pop(flow.socket, None) is None:
             return False
         self.inbound -= flow.inbound
         return True
 
     def discard(self, flow: TcpFlow) -> None:
-        """Remove a connection that is given up, whatever is there of it."""
-        self._remove_ends(flow)
-        for socket in self.names(flow):
-            del self.by_socket[socket]
-
-    def _remove_ends(self, flow: TcpFlow) -> None:
+        """Remove a connection, but for its sockets; `recount` removes those of one that is given up."""
         if self.by_key.get(flow.key) is flow:
             del self.by_key[flow.key]
         self.draining.pop(flow, None)
