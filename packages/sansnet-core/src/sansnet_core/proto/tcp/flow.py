@@ -255,7 +255,7 @@ class TcpFlow(Output):
             self._close_socket(True)
             self._fail(local_error(errno), reason, states.HOST_FAILED)
 
-    def _fail(self, error: ExtendedError | None, reason: Reason, event: str) -> None:
+    def _fail(self, error: ExtendedError | None, reason: Reason | None, event: str) -> None:
         self.failure, self.reason = error, reason
         self.errno = error.errno if error else 0
         self.fire(event)
