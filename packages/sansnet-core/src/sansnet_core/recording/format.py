@@ -160,7 +160,9 @@ class Writer:
 
     def _put_call(self, out: bytearray, entry: Entry) -> None:
         number, now = entry[0], entry[1]
-        if now is not self._now and now is not None:
+        if (
+            now is not None and now != self._now
+        ):  # not by identity, since compiled code makes a new number for each call
             self._mark(now)
         raised = number < 0
         number = abs(number)
