@@ -170,7 +170,7 @@ class TcpFlow(Output):
         self.end_after(2 * interval + SYN_GRACE)
 
     def end_after(self, wait: float) -> None:
-        """Have the present state end after so many seconds."""
+        """End the present state after so many seconds."""
         context = self.shared.context
         self.ends_at = context.now + wait
         if self.ends_at < self.deadline:
