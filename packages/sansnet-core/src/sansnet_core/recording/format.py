@@ -181,6 +181,7 @@ class Writer:
         put(out, config)
         put(out, state)
         self._out = out
+        self._now = None  # the block with the last time may be lost
         self.flush()
 
     def flush(self) -> None:
