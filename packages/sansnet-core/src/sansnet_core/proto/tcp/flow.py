@@ -170,7 +170,7 @@ class TcpFlow(Output):
         self.end_after(2 * interval + SYN_GRACE)
 
     def end_after(self, wait: float) -> None:
-        """End the present state after so many seconds."""
+        """Limit the present state to `wait` seconds."""
         context = self.shared.context
         self.ends_at = context.now + wait
         if self.ends_at < self.deadline:
