@@ -161,6 +161,26 @@ def test_a_connection_that_is_over_for_the_host_has_no_socket_to_close() -> None
     assert_nothing_left(bench)
 
 
+def test_a_guest_that_is_done_hears_nothing_of_it() -> None:
+    """It may have another connection with the same ends."""
+    bench, guest, flow = begun()
+    guest.data(b"hello")
+    bench.network.stream_ended(SocketId(1), bench.now)
+    bench.collect()
+    guest.segments()
+    guest.seen += 1
+    guest.fin()
+    bench.wait(3)
+    assert flow.lifecycle[:2] == ("GONE", "DRAINING")
+    guest.segments()
+    bench.packets.clear()
+    bench.take()
+    give_up(bench, flow)
+    assert bench.take() == [CloseSocket(SocketId(1), True, ECONNABORTED)]
+    assert guest.segments() == []
+    assert_nothing_left(bench)
+
+
 @pytest.mark.parametrize("part", [True, False], ids=["attempts", "connection"])
 def test_all_sockets_of_several_attempts_are_closed(part: bool) -> None:
     bench, bindings = named(default_action=Action.ALLOW)
@@ -220,9 +240,23 @@ def test_a_connection_that_was_removed_in_part_leaves_nothing(kind: str) -> None
         guest.seen += 1
         guest.fin()
     inside: Any = bench.network
-    inside._tcp._table.discard(flow)
+    inside._tcp._table.remove(flow)
     give_up(bench, flow)
     assert inside._tcp.opening.questions.undecided() == []
+    assert_nothing_left(bench)
+
+
+def test_a_connection_whose_end_fails_again_and_again_is_removed() -> None:
+    bench, guest, flow = begun()
+
+    def mistaken(_: TcpFlow) -> None:
+        raise ZeroDivisionError
+
+    inside: Any = bench.network
+    inside._tcp._shared.forget = mistaken
+    give_up(bench, flow)
+    assert [segment.flags & RST for segment in guest.segments()] == [RST]
+    assert CloseSocket(SocketId(1)) in [without_cause(order) for order in bench.take()]
     assert_nothing_left(bench)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from socket import SocketType
 from typing import Final, TypeAlias
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["MAX_EVENTS", "Handler", "Poller"]
 
 Handler: TypeAlias = Callable[[int, float], None]
@@ -23,6 +25,7 @@ MAX_EVENTS: Final = 128
 """Most events of one batch."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Poller:
     """The descriptors that one driver waits for.
 

@@ -101,7 +101,7 @@ class Output:
         end = Sender.REST_SIZE + Receiver.REST_SIZE
         self.sender = Sender(0)
         self.sender.wake(state[: Sender.REST_SIZE], self.terms)
-        self.receiver = Receiver(0, self.terms.window)
+        self.receiver = Receiver(0, self.terms.window, self.terms.own_scale or 0)
         self.receiver.wake(state[Sender.REST_SIZE : end])
         guest, remote = endpoints(self.key)
         self._headers = FlowHeaders(egress, remote, guest, TCP, state[end:])
@@ -221,7 +221,7 @@ class Output:
         receiver, terms = self.receiver, self.terms
         window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit))
         if terms.own_scale:
-            window >>= terms.own_scale
+            window >>= terms.own_scale  # fits the field, as the scale was chosen for the largest window
         mss = terms.mss
         self._headers.tcp(sequence, receiver.next, flags, window, options, payload, mss if len(payload) > mss else 0)
 
