@@ -25,7 +25,8 @@ from sansnet_core.wire.tcp import HALF, MASK, TcpHeader, add, diff, parse_option
 __all__ = ["Acked", "Sender"]
 
 MIN_RTO: Final = 0.2
-"""As Linux's TCP_RTO_MIN. RFC 6298, 2.4 recommends 1 s, but the link to a guest has no long queues."""
+"""The least that the timer waits beyond SRTT, and so the least of all: Linux's TCP_RTO_MIN. RFC 6298, 2.4 recommends 1 s,
+but the link to a guest has no long queues, unless an impairment makes them."""
 MAX_RTO: Final = 60.0
 INITIAL_RTO: Final = 1.0
 RTO_AFTER_SYN_LOSS: Final = 3.0
@@ -396,8 +397,9 @@ class Sender:
 
     def _set_rto(self) -> None:
         assert self._srtt is not None
-        rto = self._srtt + 4 * self._rttvar
-        self.rto = MIN_RTO if rto < MIN_RTO else rto if rto < MAX_RTO else MAX_RTO
+        variance = 4 * self._rttvar
+        rto = self._srtt + (variance if variance > MIN_RTO else MIN_RTO)
+        self.rto = rto if rto < MAX_RTO else MAX_RTO
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
         """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.
