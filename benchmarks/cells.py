@@ -43,7 +43,8 @@ BURST: Final = 3000
 BURST_LIMIT: Final = 15.0
 """Seconds after which connections of a burst are lost."""
 
-IDLE_COUNTS: Final = (1_000, 5_000)
+IDLE_COUNTS: Final = (4_000, 9_000)
+"""Not fewer: up to the first of them, memory grows that has a limit, such as that of the latest inputs."""
 CONVERSATION: Final = 2.0
 """Seconds of traffic before flows are opened that stay idle."""
 CONNECT_LIMIT: Final = 30.0

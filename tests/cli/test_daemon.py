@@ -63,6 +63,15 @@ def test_the_callers_process_ends_when_everything_works(tmp_path: Path) -> None:
             assert eventually(lambda: open_files(pid) == ["/dev/null"] * 3)
 
 
+def test_the_callers_process_has_closed_everything_before_the_daemon_goes_on(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    look = f"Path({str(mark)!r}).write_text(str(len(list(Path(f'/proc/{{caller}}').glob('fd/*')))))"
+    work = f"from pathlib import Path; caller = os.getppid(); let_go(); {look}"
+    with start(f"daemon._HEAD_START = 60_000; {work}", tmp_path / "pid") as process:
+        process.communicate(timeout=10)
+        assert eventually(lambda: mark.exists() and mark.read_text() == "0")
+
+
 @pytest.mark.parametrize(("work", "status"), [("", 7), ("os._exit(3)", 3), ("os._exit(0)", 1)])
 def test_what_ends_before_that_is_the_callers_failure(tmp_path: Path, work: str, status: int) -> None:
     with start(f"print('heard', flush=True); {work}", tmp_path / "pid") as process:

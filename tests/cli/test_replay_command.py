@@ -232,6 +232,24 @@ def test_a_capture_can_go_to_stdout(file: str) -> None:
     assert done.stderr.endswith(b"all outputs are the same\n")
 
 
+def test_a_recording_is_not_overwritten_by_its_capture(
+    capsys: pytest.CaptureFixture[str], file: str, recording: bytes
+) -> None:
+    Path("hard").hardlink_to(file)
+    Path("symbolic").symlink_to(file)
+    for path in (file, f"./{file}", "hard", "symbolic"):
+        assert refusal(file, "--pcapng", path) == (f"--pcapng would overwrite the recording {file}; give another file")
+    assert Path(file).read_bytes() == recording
+
+
+def test_a_file_that_is_no_recording_costs_no_capture(capsys: pytest.CaptureFixture[str], file: str) -> None:
+    capture = Path("net.pcapng")
+    capture.write_bytes(b"an older one")
+    Path("other").write_bytes(b"GIF89a")
+    assert run(capsys, "other", "--pcapng", str(capture))[0] == 1
+    assert capture.read_bytes() == b"an older one"
+
+
 def test_a_recording_can_come_from_stdin(recording: bytes) -> None:
     done = sansnet("-", stdin=recording)
     assert (done.returncode, done.stderr) == (0, b"")

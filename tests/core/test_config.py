@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Any, Final
 
 import pytest
 
-from sansnet_core import Action, ConfigError, Endpoint, Ipv4Config, LinkConfig, NetworkConfig, Rule
+from sansnet_core import Action, ConfigError, Endpoint, Ipv4Config, Ipv6Config, LinkConfig, NetworkConfig, Rule
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
 
@@ -84,3 +84,46 @@ def test_the_error_of_a_large_value_stays_short() -> None:
 def test_a_protocol_of_a_rule_is_text(protocols: Any) -> None:
     with pytest.raises(ConfigError, match=r"^protocols: .* is not one of tcp, udp, ping"):
         Rule(action=Action.DROP, protocols=protocols)
+
+
+@pytest.mark.parametrize("wrong", ["192.0.2.1/24", ip_interface("192.0.2.1/24")])
+def test_an_address_alone_has_no_prefix_length(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"own_addresses.* has a prefix length, which does not belong here"):
+        NetworkConfig(ipv4=IPV4, own_addresses=(wrong,))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"max_frame_size": 1513}, "cannot hold a packet of the MTU"),
+        ({"checksum_offload": True}, "need vnet_header"),
+        ({"tso4": True}, "need vnet_header"),
+        ({"vnet_header": True, "tso6": True}, "need checksum_offload"),
+    ],
+)
+def test_offloads_need_each_other_and_frames_hold_packets(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        LinkConfig(**({"mtu": 1500, "max_frame_size": 1514} | fields))
+
+
+def test_a_router_of_ipv6_that_is_advertised_has_a_link_local_address() -> None:
+    ipv6 = Ipv6Config(address="2001:db8::15", gateway="2001:db8::1")
+    with pytest.raises(ConfigError, match=r"ipv6\.gateway: .* not link-local"):
+        NetworkConfig(ipv6=ipv6)
+    assert NetworkConfig(ipv6=ipv6, router_advertisements=False).ipv6 is ipv6
+
+
+def test_the_prefix_of_a_translator_has_a_length_that_there_is() -> None:
+    with pytest.raises(ConfigError, match=r"^translators: "):
+        NetworkConfig(ipv4=IPV4, translators=("64:ff9b::/95",))
+
+
+def test_a_range_of_ports_has_two_ends() -> None:
+    wrong: Any = ((1, 2, 3),)
+    with pytest.raises(ConfigError, match=r"^ports: .* not a pair"):
+        Rule(action=Action.DROP, ports=wrong)
+
+
+def test_a_rule_without_a_target_has_no_text_of_it() -> None:
+    assert Rule(action=Action.ALLOW).target_text == ""
+    assert Rule(action=Action.ASK).verdict is None

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from sansnet_core.orders import Frame
 from sansnet_core.pcap import pcap_header, pcap_record, read
+from sansnet_core.pcapng import pcapng_packet
 from sansnet_core.wire.virtio_net import HEADER, NEEDS_CSUM, NO_OFFLOAD
 
 
@@ -57,3 +58,13 @@ def test_what_is_written_is_read(records: list[tuple[int, bytes]], snaplen: int)
     found = list(read(capture))
     assert [frame for _, frame in found] == [frame[:snaplen] for _, frame in records]
     assert [round(time * 1_000_000) for time, _ in found] == [micros for micros, _ in records]
+
+
+@pytest.mark.parametrize("from_guest", [True, False, None])
+def test_a_packet_of_pcapng_has_its_direction_if_it_is_known(from_guest: bool | None) -> None:
+    block = pcapng_packet(b"frame", 1.5, 4, vnet=False, from_guest=from_guest)
+    flags = b"" if from_guest is None else bytes([2, 0, 4, 0, 1 if from_guest else 2, 0, 0, 0]) + bytes(4)
+    body = bytes([0] * 4) + (1_500_000_000).to_bytes(8, "little")[4:] + (1_500_000_000).to_bytes(8, "little")[:4]
+    body += bytes([4, 0, 0, 0, 5, 0, 0, 0]) + b"fram" + flags
+    size = (len(body) + 12).to_bytes(4, "little")
+    assert block == bytes([6, 0, 0, 0]) + size + body + size

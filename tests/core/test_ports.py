@@ -339,3 +339,9 @@ def test_an_error_is_one_line_of_printable_characters(spec: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse(spec, TCP)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 16])
+def test_the_interface_of_a_rule_has_a_possible_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^interface: {re.escape(repr(name))} is not a possible name"):
+        forward(80, interface=name)

@@ -28,6 +28,7 @@ from sansnet_core import (
     SocketId,
     UsageError,
 )
+from sansnet_core.proto.frames import Frames
 from sansnet_core.records import replace
 from sansnet_core.testing import OUTSIDER, SERVER, GuestStack, Pair, make_config
 from sansnet_core.testing.packets import IPV4, SYN, Segment, echo_request, ethernet, udp
@@ -300,15 +301,13 @@ def test_frames_before_a_wrong_one_are_received() -> None:
 
 def test_a_fault_of_the_core_is_not_taken_for_one_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network(make_config(), now=0.0, secret=bytes(16))
-    monkeypatch.setattr(network, "_frames", _Faulty())
+    monkeypatch.setattr(network._protocols, "frames", _Faulty(network._context, {}))
     with pytest.raises(TypeError, match="a fault"):
         network.receive_frames([bytes(60)], 0.0)
 
 
-class _Faulty:
-    start = 0
-
-    def receive(self, frame: bytes) -> None:
+class _Faulty(Frames):
+    def receive(self, frame: Any) -> None:
         raise TypeError("a fault")
 
 

@@ -165,12 +165,16 @@ class FakeNetwork:
         return b"".join(fact[2] for fact in self.named("stream_received"))
 
 
+class ReplaceablePoller(Poller):
+    """An epoll set with methods that a test can replace, also if it is compiled."""
+
+
 class Bench:
     """Host sockets with a fake network, without trio."""
 
     def __init__(self, scope: int = 0) -> None:
         self.network = FakeNetwork()
-        self.poller = Poller()
+        self.poller = ReplaceablePoller()
         self.context = SocketContext(self.network, self.poller, scope)
         self.sockets = HostSockets(self.context)
 

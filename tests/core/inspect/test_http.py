@@ -368,3 +368,8 @@ def test_any_bytes(pieces: list[bytes], strict: bool) -> None:
     result = http(*pieces, strict=strict)
     if not (strict or result.forbidden):  # they may name the refused host
         assert result.passed == b"".join(pieces)
+
+
+def test_a_check_of_nothing_has_no_inspector() -> None:
+    with pytest.raises(ValueError, match="reads nothing"):
+        make(Check.NONE, lambda name: True, strict=True)

@@ -354,6 +354,19 @@ def test_a_watched_stream_does_not_hide_a_name_behind_another() -> None:
         assert tls(stream, strict=False).name == REFUSED
 
 
+@pytest.mark.parametrize("room", range(-2, 8))
+def test_the_headers_of_records_count_among_the_bytes_that_are_held_back(room: int) -> None:
+    """However the bytes are cut."""
+    size = LIMIT - 15 - room
+    message = hello(NAMED, extension(21, bytes(size - len(hello(NAMED, extension(21, b""))))))
+    assert len(message) == size
+    first, second = record(message[: 1 << 14]), record(message[1 << 14 : -8])
+    last = record(message[-8:])
+    outcomes = [tls(first + second + last), tls(first, second, *cut(last, range(20)))]
+    assert len({(one.forbidden, one.passed) for one in outcomes}) == 1
+    assert outcomes[0].forbidden == (room < 0)
+
+
 def test_the_end_of_the_guests_bytes() -> None:
     inspector = make(Check.TLS, lambda name: True, strict=True)
     inspector.finish()

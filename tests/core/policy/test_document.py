@@ -410,3 +410,15 @@ def test_an_error_about_a_key_is_one_line_without_commands_for_a_terminal(key: s
         load_policy(f'["{key}"]\n')
     assert str(raised.value).isprintable()
     assert raised.value.problem.startswith("it is unknown")
+
+
+def test_a_policy_is_text_and_so_are_credentials() -> None:
+    wrong: Any = b""
+    with pytest.raises(PolicyError, match="is not the text of a policy"):
+        load_policy(wrong, file="policy.toml")
+
+    def read(name: str) -> str:
+        return b"\xff".decode()
+
+    with pytest.raises(PolicyError, match="is not text in UTF-8"):
+        load_policy(FILE, file="policy.toml", read=read)

@@ -503,6 +503,14 @@ UNEXPECTED: Final[dict[str, list[tuple[str, Any]]]] = {
         ("end", 0),
         ("segments", [(P, ACK, 0, 1, 0, {}), (P, ACK | FIN, 0, 1, 0, {}), (P, ACK, 0, 0, 0, {})]),
     ],
+    "both ends send FIN at once": [
+        ("end", 0),
+        ("segments", [(P, ACK | FIN, 0, 1, 10, {})]),
+        ("sent", (0, 1.0)),
+        ("segments", [(P, ACK, 0, 0, 0, {})]),
+        ("wait", 0.003),
+        ("wait", 2.5),
+    ],
     "another station": [("segments", [(P, ACK, 0, 0, 10, {"mac": 1}), (P, ACK, 10, 0, 10, {})])],
 }
 
@@ -515,6 +523,16 @@ def test_single_cases_agree(steps: list[tuple[str, Any]], version: int) -> None:
         twins.open(port)
     for step in steps:
         play(twins, step)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("back", [-1, 0, 1])
+@pytest.mark.parametrize("data", [b"", b"early"])
+def test_the_answer_to_our_syn_ack_has_to_acknowledge_it(data: bytes, back: int, version: int) -> None:
+    twins = Twins(config("plain"), version)
+    twins.open(PORTS[1])
+    twins.open(P, ACK, data, back=back)
+    play(twins, ("segments", [(P, ACK, 0, 0, 10, {})]))
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -152,6 +152,11 @@ def test_a_relay_shall_broadcast_a_nak() -> None:
     assert answered(request(dhcp4.DISCOVER, relay=RELAY)).message.flags == 0
 
 
+def test_only_the_broadcast_flag_is_repeated() -> None:
+    assert answered(request(dhcp4.DISCOVER, flags=0xFFFF)).message.flags == dhcp4.BROADCAST_FLAG
+    assert answered(request(dhcp4.DISCOVER, flags=0x7FFF)).message.flags == 0
+
+
 def test_the_clients_address_is_repeated_in_an_ack_alone() -> None:
     assert answered(request(dhcp4.REQUEST, client=GUEST4)).message.client == GUEST4
     assert answered(request(dhcp4.REQUEST, client=OTHER)).message.client == NOWHERE

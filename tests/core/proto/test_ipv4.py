@@ -151,11 +151,10 @@ def test_a_datagram_too_large_for_ip_is_refused() -> None:
     assert Bench().refused(packet(fragment=0x1FFF)) is Reason.FRAGMENT_MALFORMED
 
 
-def test_a_reassembled_packet_is_checked_like_any_other() -> None:
-    bench = Bench()
-    loopback = address("127.0.0.1")
-    bench.receive(packet(loopback, fragment=ipv4.MORE_FRAGMENTS))
-    assert bench.refused(packet(loopback, fragment=1)) is Reason.IP_SOURCE
+@pytest.mark.parametrize("fragment", [ipv4.MORE_FRAGMENTS, 1])
+@pytest.mark.parametrize("source", ["127.0.0.1", "0.0.0.0", "224.0.0.5"])
+def test_the_source_of_a_fragment_is_checked_like_any_other(source: str, fragment: int) -> None:
+    assert Bench().refused(packet(address(source), fragment=fragment)) is Reason.IP_SOURCE
 
 
 def test_the_offload_of_the_last_fragments_frame_is_not_the_datagrams() -> None:

@@ -288,3 +288,12 @@ def test_detection_of_duplicates_tells_the_guests_address(target: bytes, known: 
     bench = Bench()
     bench.receive(icmp(UNSPECIFIED, ndp.solicited_node(target), 135, 0, bytes(4) + target, ttl=255))
     assert (bench.context.guest.ipv6, bench.context.guest.link_local) == known
+
+
+@pytest.mark.parametrize("before", SILENT)
+def test_what_was_not_advertised_is_not_withdrawn(before: NetworkConfig) -> None:
+    bench = Bench(before)
+    bench.context.config = config()
+    bench.ndp.reconfigured(before)
+    bench.wait(1)
+    assert [body for *_, body in bench.sent()] == [advertisement(config())]

@@ -16,6 +16,7 @@ from sansnet_core import (
     Order,
 )
 from sansnet_core.recording import Failure, RecordedNetwork
+from sansnet_core.recording.traffic import Traffic
 from sansnet_core.records import replace
 from sansnet_core.testing import (
     OUTSIDER,
@@ -30,9 +31,22 @@ from sansnet_core.testing import (
 )
 from sansnet_core.testing.packets import echo_request, fragments, udp
 
-__all__ = ["DATA", "SESSIONS", "SETUPS", "ForgivingHost", "Session", "begun", "decided", "plain"]
+__all__ = [
+    "DATA",
+    "SESSIONS",
+    "SETUPS",
+    "TRAFFIC",
+    "DrivenNetwork",
+    "ForgivingHost",
+    "Session",
+    "begun",
+    "decided",
+    "plain",
+]
 
 DATA: Final = bytes(range(256)) * 24
+TRAFFIC: Final = frozenset(name for name in vars(Traffic) if not name.startswith("_"))
+"""Its methods."""
 
 
 class ForgivingHost(ScriptedHost):
@@ -47,6 +61,15 @@ class ForgivingHost(ScriptedHost):
         return order.socket in self.closed or not self._known(order.socket)
 
 
+class DrivenNetwork(RecordedNetwork):
+    """A network whose most frequent calls go to its `Traffic`, as those of a driver do."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in TRAFFIC:
+            return getattr(self.traffic(), name)
+        return super().__getattribute__(name)
+
+
 class Session(Pair):
     """A pair whose network records, and that notes failures.
 
@@ -54,13 +77,16 @@ class Session(Pair):
         failures: what the network told.
         recording: all that it wrote.
         connections: those of the guest.
+        make_network: the class of the network.
     """
+
+    make_network: type[RecordedNetwork] = RecordedNetwork
 
     def __init__(self, config: NetworkConfig, script: HostScript, **more: Any) -> None:
         super().__init__(config, script, **more)
         self.failures: list[Failure] = []
         self.recording: list[bytes] = []
-        self.recorded = RecordedNetwork(
+        self.recorded = self.make_network(
             config, now=self.now, secret=bytes(range(32)), failed=self.failures.append, epoch=1_700_000_000.0
         )
         self.recorded.record(self.recording.append)

@@ -220,9 +220,23 @@ def test_a_connection_that_was_removed_in_part_leaves_nothing(kind: str) -> None
         guest.seen += 1
         guest.fin()
     inside: Any = bench.network
-    inside._tcp._table.discard(flow)
+    inside._tcp._table.remove(flow)
     give_up(bench, flow)
     assert inside._tcp.opening.questions.undecided() == []
+    assert_nothing_left(bench)
+
+
+def test_a_connection_whose_end_fails_again_and_again_is_removed() -> None:
+    bench, guest, flow = begun()
+
+    def mistaken(_: TcpFlow) -> None:
+        raise ZeroDivisionError
+
+    inside: Any = bench.network
+    inside._tcp._shared.forget = mistaken
+    give_up(bench, flow)
+    assert [segment.flags & RST for segment in guest.segments()] == [RST]
+    assert CloseSocket(SocketId(1)) in [without_cause(order) for order in bench.take()]
     assert_nothing_left(bench)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from itertools import pairwise
 from typing import Any, Final
 
@@ -10,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import LinkConfig, Network, Reason, Rule
+from sansnet_core import LinkConfig, Network, Reason, Rule, SendStream, SocketId
 from sansnet_core.errors import ConfigError, UsageError
 from sansnet_core.policy import Action
-from sansnet_core.recording import Capture, RecordedNetwork, Replay, ReplayDifference, conversation
+from sansnet_core.recording import Capture, RecordedNetwork, RecordingError, Replay, ReplayDifference, conversation
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, Call
+from sansnet_core.recording.texts import value_text
+from sansnet_core.recording.values import Digest
 from sansnet_core.records import replace
-from sansnet_core.testing import Impairment, make_config
+from sansnet_core.testing import OUTSIDER, Impairment, make_config
 from tests.core.recording.sessions import SESSIONS, SETUPS, Session, begun
 
 OFFLOADS: Final = LinkConfig(
@@ -161,6 +164,14 @@ def test_misuse_is_replayed() -> None:
         lambda: network.stream_sent("socket", 1, 7),
         lambda: network.flow_decided(1, object(), 7),
         lambda: network.stream_received(1, bytearray(4), 7),
+        lambda: network.stream_accepted(None, None, 80, 7),
+        lambda: network.stream_connected("socket", 7),
+        lambda: network.stream_failed("socket", 1, None, 7),
+        lambda: network.datagram_received("socket", None, b"", 0, 64, 0, 7),
+        lambda: network.echo_received("socket", None, 1, b"", 64, 0, 7),
+        lambda: network.service_sent("socket", None, None, b"", 7),
+        lambda: network.stream_opened(1, None, 80, 7),
+        lambda: network.receive_budget("socket"),
     ]
     for call in wrong:
         with pytest.raises(UsageError):
@@ -265,3 +276,20 @@ def test_a_network_that_does_not_record_writes_nothing() -> None:
     assert sum(map(len, parts)) == size
     network.flush_recording()
     assert sum(map(len, parts)) > size
+
+
+@pytest.mark.parametrize("error", [RecordingError("wrong", 7), ReplayDifference(3, "take_orders()", "one", "none")])
+def test_errors_are_copied(error: Exception) -> None:
+    """Such as from one process to another."""
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_orders_and_arguments_have_texts() -> None:
+    assert value_text(OUTSIDER) == "198.51.100.7:34567"
+    assert value_text((OUTSIDER.address, bytes(5), memoryview(bytes(3)), Digest(9, b"", 0))) == (
+        "(198.51.100.7, <5 bytes>, <3 bytes>, <9 bytes>)"
+    )
+    data: Any = Digest(9, b"", 0)
+    assert value_text(SendStream(SocketId(5), data)) == "SendStream(socket=5, data=<9 bytes>)"
+    assert repr(Digest(20, bytes(20), 1)) == f"<20 bytes {'00' * 16}... sum 00000001>"

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import fields
+from enum import Enum
+from ipaddress import ip_address
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import Endpoint, Notice, Order, Prefix, Reason, Rule, SendStream, SocketId, config, policy
+from sansnet_core import (
+    Endpoint,
+    Notice,
+    Order,
+    Prefix,
+    Reason,
+    ResumeStream,
+    Rule,
+    SendStream,
+    SocketId,
+    config,
+    policy,
+)
 from sansnet_core.addresses import packed
 from sansnet_core.policy import Action, Group
 from sansnet_core.recording.values import HEAD, RECORDS, VALUES, Digest, Reader, Unknown, put, put_frames, put_orders
@@ -125,3 +139,67 @@ def test_other_values_become_text() -> None:
 def test_any_bytes_give_a_value_or_an_error(data: bytes) -> None:
     with suppress(ValueError):
         Reader(data).value()
+
+
+class _Number(int): ...
+
+
+class _Float(float): ...
+
+
+class _Bytes(bytes): ...
+
+
+class _Text(str): ...
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (_Number(7), 7),
+        (_Float(1.5), 1.5),
+        (_Bytes(b"data"), b"data"),
+        (_Text("text"), "text"),
+        (memoryview(b"data"), b"data"),
+        (ip_address("192.0.2.1"), "192.0.2.1"),
+        (Endpoint._make((b"short", 80)), (b"short", 80)),
+        (Endpoint._make((bytes(4), 65536)), (bytes(4), 65536)),
+    ],
+    ids=repr,
+)
+def test_values_of_other_types_are_read_as_those_with_the_same_meaning(value: Any, read: Any) -> None:
+    found = there_and_back(value)
+    assert found == read
+    assert type(found) is type(read)
+
+
+class _Unknown(Record):
+    number: int = 1
+
+
+class _Colour(Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize("value", [_Unknown(), _Colour.RED])
+def test_records_and_enumerations_of_others_become_text(value: Any) -> None:
+    assert isinstance(there_and_back(value), Unknown)
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "problem"),
+    [
+        (Reason.FAILED, (b"FAILED", b"FALLEN"), "Reason.FALLEN does not exist"),
+        (Reason.FAILED, (b"Reason", b"Season"), "Season.FAILED does not exist"),
+        (Rule(action=Action.DROP), (b"Rule", b"Role"), "'Role' is no record"),
+        (ResumeStream(SocketId(1)), (bytes([VALUES.index(ResumeStream)]), b"\xfa"), "value number 250 does not exist"),
+        (1 << 300, (b"\x80" * 40, b"\xff" * 400), "a number is too long"),
+    ],
+    ids=str,
+)
+def test_what_does_not_exist_is_an_error(value: Any, change: tuple[bytes, bytes], problem: str) -> None:
+    out = bytearray()
+    put(out, value)
+    assert change[0] in out
+    with pytest.raises(ValueError, match=problem):
+        Reader(bytes(out).replace(*change)).value()

@@ -108,8 +108,8 @@ def test_the_cache_is_bounded_in_bytes() -> None:
         response = dns.message.make_response(dns.message.from_wire(bytes(bench.asked[0].data)))
         response.answer.append(dns.rrset.from_text(f"n{n}.example.org.", 3600, "IN", "TXT", text))
         bench.deliver(bench.asked[0], response.to_wire(max_size=65535))
-    assert bench.network._resolver is not None
-    assert bench.network._resolver._lookups.held <= 100_000
+    assert bench.network._protocols.resolver is not None
+    assert bench.network._protocols.resolver._lookups.held <= 100_000
     assert len(pickle.dumps(bench.network)) < 400_000
     assert bench.ask("n49.example.org", "TXT") != [], "the latest is kept"
     assert bench.ask("n0.example.org", "TXT") == [], "the oldest is not"

@@ -303,7 +303,7 @@ def test_a_shared_address_stands_first_for_the_name_that_was_asked_for_last() ->
     bench = Bench(configuration(allowed, names=NameMode.REAL))
     for name in ("a", "b", "a"):
         bench.look_up(f"{name}.example.org", zone)
-        bindings = bench.network._resolver.bindings if bench.network._resolver else None
+        bindings = bench.network._protocols.resolver.bindings if bench.network._protocols.resolver else None
         assert bindings is not None
         assert bindings.names(bytes((93, 184, 216, 7)))[0] == f"{name}.example.org"
 

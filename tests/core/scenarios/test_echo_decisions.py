@@ -138,6 +138,17 @@ def test_a_served_ping_is_answered_here(destination: bytes) -> None:
     ]
 
 
+@pytest.mark.parametrize("rule", [Rule(action=Action.ALLOW), Rule(action=Action.ASK), Rule(action=Action.DROP)])
+def test_a_served_ping_ends_by_rules_that_refuse_it(rule: Rule) -> None:
+    bench = asking()
+    bench.send(ping())
+    decide(bench, bench.one(DecideFlow), Serve())
+    bench.network.reconfigure(replace(bench.config, rules=(rule,)), bench.now)
+    bench.collect()
+    assert bench.network.statistics().flows["echo_flows"] == (rule.action is not Action.DROP)
+    assert bench.take() == []
+
+
 @pytest.mark.parametrize(
     ("verdict", "error4", "error6"),
     [

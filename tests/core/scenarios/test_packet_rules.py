@@ -7,8 +7,18 @@ import struct
 import pytest
 
 from sansnet_core import Ipv4Config, Limits, NetworkConfig, Reason
-from sansnet_core.addresses import parse
-from sansnet_core.testing import GATEWAY6, SERVER, SERVER6, ErrorMessage, GuestStack, Pair, make_config, read_error
+from sansnet_core.addresses import format, parse
+from sansnet_core.testing import (
+    GATEWAY,
+    GATEWAY6,
+    SERVER,
+    SERVER6,
+    ErrorMessage,
+    GuestStack,
+    Pair,
+    make_config,
+    read_error,
+)
 from sansnet_core.testing.packets import (
     ACK,
     IPV4,
@@ -118,9 +128,24 @@ def test_a_fragment_beyond_what_a_packet_can_be_is_pointed_at() -> None:
     assert pair.network.statistics().drops == {Reason.FRAGMENT_MALFORMED: 1}
 
 
-@pytest.mark.parametrize("source", ["::", "::1", "ff02::1", "::ffff:10.0.2.15"])
+@pytest.mark.parametrize("source", ["::", "::1", "ff02::1", "::ffff:10.0.2.15", format(GATEWAY6)])
 def test_a_packet_without_a_single_sender_is_not_answered(source: str) -> None:
     assert _told(Pair(), _with_header(OPTIONS, _option(0x80), source=parse(source))) == []
+
+
+NO_NODES4 = ("0.0.0.0", "0.1.2.3", "127.0.0.1", "224.0.0.5", "255.255.255.255", format(GATEWAY))
+NO_NODES6 = ("::", "::1", "::ffff:127.0.0.1", "ff02::1", format(GATEWAY6))
+
+
+@pytest.mark.parametrize("source", [*NO_NODES4, *NO_NODES6])
+def test_fragments_that_no_node_can_send_are_not_answered(source: str) -> None:
+    pair, address = Pair(), parse(source)
+    destination = SERVER if len(address) == 4 else SERVER6
+    first, *_ = fragments(udp(address, 1000, destination, 2000, bytes(3000)), 1200)
+    assert _told(pair, first) == []
+    assert pair.network.statistics().drops == {Reason.IP_SOURCE: 1}
+    pair.wait(TIMEOUT)
+    assert _errors(pair) == []
 
 
 @pytest.mark.parametrize("kind", [1, 3, 127, 137])

@@ -31,6 +31,7 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.addresses import packed
+from sansnet_core.config import ResolverConfig
 from sansnet_core.policy import Check, ProxyConfig, ProxyKind
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config, packets
@@ -427,6 +428,24 @@ def test_proxies_may_come_later() -> None:
     bench.network.reconfigure(replace(bench.config, rules=(RULE,), proxies=(SOCKS,)), bench.now)
     bench.send(datagram())
     associate(bench)
+
+
+def test_the_facts_of_an_association_are_its_own_after_a_resolver_has_come() -> None:
+    bench, _ = network()
+    bench.send(datagram())
+    socket, opened, _ = associate(bench)
+    resolver = ResolverConfig(servers=(Endpoint("192.0.2.53", 53),))
+    bench.network.reconfigure(replace(bench.config, resolver=resolver), bench.now)
+    bench.network.datagram_received(
+        opened.socket, RELAY, b"\0\0\0\1" + packed(PUBLIC) + b"\0\x07answer", 0, 60, 0, bench.now
+    )
+    bench.collect()
+    assert received(bench) == [(packed(PUBLIC).hex(), 7, b"answer")]
+    bench.network.stream_ended(socket, bench.now)
+    bench.collect()
+    assert bench.take() == [CloseSocket(socket), CloseSocket(opened.socket)]
+    bench.send(datagram())
+    assert errors(bench) == [(3, 10)]
 
 
 # TCP

@@ -9,8 +9,9 @@ import pytest
 
 from sansnet_core import Limits, OpenStream, Reason
 from sansnet_core.proto.tcp.gap import PIECE_COST
-from sansnet_core.testing import SERVER, HostScript, ManualConnection, Pair, make_config
+from sansnet_core.testing import OUTSIDER, SERVER, HostScript, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, RST, SYN, TCP, Ip, Segment, fragments, udp
+from tests.core.recording.accounts import wrong_accounts
 from tests.sim.memory import Memory
 
 
@@ -41,6 +42,29 @@ def test_pending_connections_end_and_make_room() -> None:
     connection, _ = pair.established()
 
     assert connection.established
+
+
+@pytest.mark.parametrize("inbound", [False, True], ids=["of the guest", "from outside"])
+def test_ended_connections_make_room_for_new_ones(inbound: bool) -> None:
+    limits = Limits(tcp_flows=8, tcp_inbound_flows=4, tcp_pending=4, tcp_linger=1000.0)
+    pair = Pair(make_config(limits=limits))
+    ended, opened = 20, limits.tcp_inbound_flows if inbound else limits.tcp_flows
+    for number in range(ended + opened):
+        connection, stream = pair.accepted(port=2000 + number) if inbound else pair.established()
+        if number < ended:
+            pair.host.end(stream)
+            pair.settle()
+            connection.shutdown()
+            pair.settle()
+    assert pair.network.statistics().drops == {}
+    assert wrong_accounts(pair.network) == []
+    if inbound:  # those that are open stay
+        assert pair.host.accept(OUTSIDER, 3000, pair.now) is None
+    else:
+        pair.guest.send(_syn(pair, 3000).ip())
+        pair.settle()
+    assert pair.network.statistics().drops == {Reason.TCP_LIMIT: 1}
+    assert pair.tcp_flows == opened
 
 
 @pytest.mark.slow

@@ -46,6 +46,17 @@ def test_a_reset_elsewhere_in_the_window_is_challenged(distance: int) -> None:
     _alive(pair, peer)
 
 
+@pytest.mark.parametrize(("distance", "ends"), [(99, False), (100, False), (119, False), (120, True), (121, False)])
+def test_a_reset_behind_the_data_beyond_a_gap_counts(distance: int, ends: bool) -> None:
+    """The segment before was lost, and so may be the answer to a challenge."""
+    pair, peer = _opened()
+    peer.send(ACK, bytes(20), sequence=peer.sequence + 100)
+    peer.send(RST, sequence=peer.sequence + distance)
+
+    assert pair.host.stream.aborted == ends
+    assert pair.tcp_flows == 1 - ends
+
+
 @pytest.mark.parametrize("distance", [-1, -1000, 1 << 30, -(1 << 30)])
 @pytest.mark.parametrize("explanation", [b"", b"a" * 10])
 def test_a_reset_outside_the_window_is_ignored(distance: int, explanation: bytes) -> None:

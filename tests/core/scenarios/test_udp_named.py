@@ -558,3 +558,16 @@ def test_a_flow_from_a_forwarded_port_keeps_the_name_of_a_real_address() -> None
     assert isinstance(notice, FlowOpened)
     assert (notice.name, notice.rule) == (NAME, "database")
     assert bindings.pins == {packed(PUBLIC): 1}
+
+
+def test_a_name_that_the_address_stands_for_no_more_is_not_what_was_waited_for() -> None:
+    bench, bindings = named(rules=(Rule(action=Action.ALLOW, names=("*.example.org",)),))
+    bench.send(datagram())
+    bindings.rename(LEASE, "other.example.org")
+    bindings.know(NAME, PUBLIC)
+    bench.collect()
+    assert bench.take() == []
+    (notice,) = bench.notices
+    assert isinstance(notice, FlowRefused)
+    assert (notice.reason, notice.errno, notice.name) == (Reason.NAME_UNRESOLVED, errno.EHOSTUNREACH, NAME)
+    assert bindings.pins == {}

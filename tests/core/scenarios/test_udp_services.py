@@ -401,3 +401,12 @@ def test_a_flow_of_the_host_is_not_told() -> None:
     refuse(bench, udp(SERVER, 53, GUEST, 5000, b"answer"))
     assert bench.take() == []
     assert bench.drops() == {Reason.ICMP_TYPE: 1}
+
+
+def test_the_program_begins_no_flow_if_udp_is_off() -> None:
+    bench = direct(udp=False)
+    service = serve(bench)
+    bench.network.service_sent(service, Endpoint(GUEST, 5000), Endpoint(VIRTUAL, 53), b"news", bench.now)
+    bench.collect()
+    assert (bench.packets, bench.network.flows()) == ([], [])
+    assert bench.drops() == {Reason.PROTOCOL_CLOSED: 1}

@@ -19,8 +19,7 @@ from sansnet_core.addresses import format
 from sansnet_core.config import NetworkConfig
 from sansnet_core.config_change import check_change
 from sansnet_core.context import Context, make_evaluator, rules_differ
-from sansnet_core.dropped import HEAD
-from sansnet_core.errors import Malformed, UsageError
+from sansnet_core.errors import UsageError
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.policy import Verdict
 from sansnet_core.protocols import Protocols
@@ -56,10 +55,8 @@ class Network(Copyable):
     def __init__(self, config: NetworkConfig, *, now: float, secret: bytes) -> None:
         checks.network_arguments(config, now, secret)
         self._context = context = Context(config, now=now, secret=secret)
-        self._out = context.out
-        self._received = self._sent = 0
         self._protocols = protocols = Protocols(context)
-        self._streams, self._datagrams, self._resolver = protocols.streams, protocols.datagrams, protocols.resolver
+        self._streams, self._datagrams = protocols.streams, protocols.datagrams
         self._arp, self._ndp, self._echo = protocols.arp, protocols.ndp, protocols.echo
         self._udp, self._tcp, self._frames = protocols.udp, protocols.tcp, protocols.frames
 
@@ -108,7 +105,7 @@ class Network(Copyable):
         protocols = self._protocols
         protocols.follow_resolver()
         protocols.follow_proxies()
-        self._streams, self._datagrams, self._resolver = protocols.streams, protocols.datagrams, protocols.resolver
+        self._streams, self._datagrams = protocols.streams, protocols.datagrams
         self._frames.reconfigured()
         self._echo.reconfigured()
         self._udp.reconfigured()
@@ -138,21 +135,8 @@ class Network(Copyable):
         Raises:
             UsageError: `now` is before that of the last input, or one is not a frame; those before it were received.
         """
-        context = self._begin(now)
-        receive, start, expected = self._frames.receive, self._frames.start, context.expected
-        prediction, known = self._tcp.prediction, self._udp.known
-        frame: Buffer = b""
-        try:
-            for frame in frames:
-                self._received += 1
-                try:
-                    if not (prediction.receive(frame) or known.receive(frame)):
-                        expected.stale = True
-                        receive(frame)
-                except Malformed as malformed:  # the only place that catches errors of the guest
-                    context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
-        except TypeError as error:
-            raise checks.wrong_frames(frames, frame, error) from None
+        self._begin(now)
+        self._protocols.receive_frames(frames)
 
     def stream_accepted(
         self, remote: AnyEndpoint, guest_address: AnyAddress | None, guest_port: int, now: float
@@ -460,25 +444,15 @@ class Network(Copyable):
 
     def take_orders(self) -> list[Order]:
         """The orders since the last call, to be executed in this sequence. Call it until there are none."""
-        if not self._out.orders:
-            self._tcp.flush()  # once all other orders are executed: it may order to resume streams
-        while self._resolver is not None and self._resolver.take_own_orders() and not self._out.orders:
-            self._tcp.flush()
-        orders, self._out.orders = self._out.orders, []
-        return orders
+        return self._protocols.take_orders()
 
     def take_frames(self) -> list[Frame]:
         """The frames for the guest since the last call, in order."""
-        self._tcp.flush()
-        self._udp.flush()
-        self._sent += len(self._out.frames)
-        frames, self._out.frames = self._out.frames, []
-        return frames
+        return self._protocols.take_frames()
 
     def take_notices(self) -> list[Notice]:
         """The notices since the last call; always empty unless the configuration asks for notices."""
-        notices, self._out.notices = self._out.notices, []
-        return notices
+        return self._protocols.take_notices()
 
     # reports
 
@@ -495,4 +469,5 @@ class Network(Copyable):
 
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
-        return collect(self._context, self._received, self._sent, self._protocols.statistics(), self._tcp.held)
+        protocols = self._protocols
+        return collect(self._context, protocols.received, protocols.sent, protocols.statistics(), self._tcp.held)

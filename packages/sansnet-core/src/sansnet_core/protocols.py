@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
+from sansnet_core import checks
 from sansnet_core.context import Context
+from sansnet_core.dropped import HEAD
+from sansnet_core.errors import Malformed
 from sansnet_core.mypyc import mypyc_attr
-from sansnet_core.orders import Buffer
+from sansnet_core.notices import Notice
+from sansnet_core.orders import Buffer, Frame, Order
 from sansnet_core.proto.arp import Arp
 from sansnet_core.proto.dhcp4 import Dhcp4
 from sansnet_core.proto.dhcp6 import Dhcp6
@@ -42,13 +46,30 @@ class Protocols:
         frames: receives the guest's frames.
         resolver: our own resolver; None if the configuration never had one.
         streams, datagrams: receive the facts about host sockets: `tcp` and `udp`, or what is before them.
+        received, sent: numbers of frames from and to the guest.
     """
 
-    __slots__ = ("_context", "arp", "datagrams", "echo", "frames", "ndp", "resolver", "streams", "tcp", "udp")
+    __slots__ = (
+        "_context",
+        "_out",
+        "arp",
+        "datagrams",
+        "echo",
+        "frames",
+        "ndp",
+        "received",
+        "resolver",
+        "sent",
+        "streams",
+        "tcp",
+        "udp",
+    )
 
     def __init__(self, context: Context) -> None:
         config = context.config
         self._context = context
+        self._out = context.out
+        self.received = self.sent = 0
         self.arp = Arp(context)
         self.ndp = Ndp(context)
         icmp_errors = IcmpErrors(context)
@@ -110,6 +131,52 @@ class Protocols:
         """Ask for the Ethernet address of an address of the guest, if it is not known."""
         if not self._context.guest.is_located(address):
             (self.arp if len(address) == 4 else self.ndp).ask(address)
+
+    def receive_frames(self, frames: Iterable[Any]) -> None:
+        """Frames came from the guest: bytes, or memoryviews of them.
+
+        Raises:
+            UsageError: one is not a frame; those before it were received.
+        """
+        receive, start, expected = self.frames.receive, self.frames.start, self._context.expected
+        prediction, known = self.tcp.prediction, self.udp.known
+        frame: Any = b""
+        try:
+            for frame in frames:
+                self.received += 1
+                try:
+                    if not (prediction.receive(frame) or known.receive(frame)):
+                        expected.stale = True
+                        receive(frame)
+                except Malformed as malformed:  # the only place that catches errors of the guest
+                    self._context.drop(malformed.reason, bytes(frame[start : start + HEAD]))
+        except TypeError as error:
+            raise checks.wrong_frames(frames, frame, error) from None
+
+    def take_orders(self) -> list[Order]:
+        """The orders since the last call."""
+        out = self._out
+        if not out.orders:
+            self.tcp.flush()  # once all other orders are executed: it may order to resume streams
+        while self.resolver is not None and self.resolver.take_own_orders() and not out.orders:
+            self.tcp.flush()
+        orders, out.orders = out.orders, []
+        return orders
+
+    def take_frames(self) -> list[Frame]:
+        """The frames for the guest since the last call."""
+        out = self._out
+        self.tcp.flush()
+        self.udp.flush()
+        self.sent += len(out.frames)
+        frames, out.frames = out.frames, []
+        return frames
+
+    def take_notices(self) -> list[Notice]:
+        """The notices since the last call."""
+        out = self._out
+        notices, out.notices = out.notices, []
+        return notices
 
     def statistics(self) -> dict[str, int]:
         """How many flows and host sockets there are, and what the resolver keeps."""

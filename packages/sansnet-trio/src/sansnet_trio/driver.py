@@ -31,7 +31,7 @@ from sansnet_core import Frame, Notice, SocketId, UsageError, Verdict
 from sansnet_trio.driver_statistics import DriverStatistics
 from sansnet_trio.events import EventPublisher, Subscription
 from sansnet_trio.host.busy_wait import BusyWait
-from sansnet_trio.host.network_protocol import NetworkProtocol, expect_network
+from sansnet_trio.host.network_protocol import NetworkProtocol, TrafficProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
@@ -103,6 +103,8 @@ class Driver(Uncopyable):
             it raises ends the driver and leaves `run`.
         host: makes the sockets that carry out the network's orders; None for real ones. See
             `sansnet_trio.testing.SimulatedHost`.
+        traffic: the network's object for the most frequent calls, which does not check arguments; None calls the
+            network itself. See `sansnet_core.recording.RecordedNetwork.traffic`.
 
     Attributes:
         decisions: the questions to its `decide` function; None if it has none.
@@ -124,6 +126,7 @@ class Driver(Uncopyable):
         services: Services | None = None,
         decide: Decider | None = None,
         host: Host | None = None,
+        traffic: TrafficProtocol | None = None,
     ) -> None:
         expect_network(network)
         expect_link(link)
@@ -138,8 +141,9 @@ class Driver(Uncopyable):
         self._busy_wait = BusyWait(self._poller)
         devices = {size: name for size, name in ((4, outbound4), (16, outbound6)) if name is not None}
         self._context = SocketContext(
-            network, self._poller, 0 if interface is None else interface_index(interface), devices
+            network, self._poller, 0 if interface is None else interface_index(interface), devices, traffic
         )
+        self._traffic = self._context.traffic
         self._sockets = (
             HostSockets(self._context, self.decisions)
             if host is None
@@ -151,7 +155,7 @@ class Driver(Uncopyable):
         self.view: NetworkView | None = None
         """The network for programs, which their streams refer to."""
         self._shortage = MemoryShortage(lambda: self._update_link(self._clock()), self._sockets.shed)
-        self._timed: list[_Timed] = [network, self._sockets, self._shortage]
+        self._timed: list[_Timed] = [self._traffic, self._sockets, self._shortage]
         if on_notices is not None:
             self._timed.append(self._events)
         if forwards is not None:
@@ -263,7 +267,7 @@ class Driver(Uncopyable):
                 self._flush(now)
         except OSError as error:  # no failure of the task that tells the fact
             self._failure, self._timer.deadline = error, -math.inf
-        self._events.publish(self._network.take_notices(), now)
+        self._events.publish(self._traffic.take_notices(), now)
         deadline = -math.inf if self._has_more() else self._next_deadline()
         if deadline < self._timer.deadline:
             self._timer.deadline = deadline
@@ -304,7 +308,7 @@ class Driver(Uncopyable):
             self.cables = Cables(
                 vnet_header=self._link.config.vnet_header,
                 seed=seed,
-                receive=self._network.receive_frames,
+                receive=self._traffic.receive_frames,
                 send=self._send,
             )
             self._timed.append(self.cables)
@@ -368,7 +372,8 @@ class Driver(Uncopyable):
                 self._work()
             finally:
                 self._working = False
-            self._events.publish(self._network.take_notices(), self._now)
+            if notices := self._traffic.take_notices():
+                self._events.publish(notices, self._now)
             self._events.deliver()
         except MemoryError:
             self._frames_dropped += 1
@@ -418,14 +423,14 @@ class Driver(Uncopyable):
 
     def _flush(self, now: float) -> None:
         """Carry out orders until there are none, then write frames."""
-        network = self._network
+        traffic = self._traffic
         working, self._working = self._working, True
         try:
-            while orders := network.take_orders():
+            while orders := traffic.take_orders():
                 self._sockets.apply(orders, now)
         finally:
             self._working = working
-        if frames := network.take_frames():
+        if frames := traffic.take_frames():
             self._send(frames if self.cables is None else self.cables.to_guest(frames, now), now)
 
     def _send(self, frames: Sequence[Frame], now: float) -> None:
@@ -473,7 +478,7 @@ class Driver(Uncopyable):
                 self._frames_dropped += count - len(frames)
             if self.cables is not None:
                 frames = self.cables.from_guest(frames, now)
-            self._network.receive_frames(frames, now)
+            self._traffic.receive_frames(frames, now)
 
     def _update_link(self, now: float) -> None:
         """Set from the number of pending frames for which events the driver waits, and whether sockets are read."""

@@ -52,6 +52,20 @@ def test_each_connection_stays_for_the_whole_time_and_a_repeated_fin_begins_it_a
     assert (first.ended, second.ended, third.ended, gone.ended) == ([3.5], [2.01], [2.02], [])
 
 
+def test_the_first_one_ends_to_make_room() -> None:
+    context = Context(make_config(limits=Limits(tcp_linger=2.0)), now=0.0, secret=SECRET)
+    time_wait = TimeWait(context)
+    assert not time_wait.end_first()
+    first, second = flows = [Flow(context) for _ in range(2)]
+    for flow in flows:
+        time_wait.begin(flow)
+        run(context, context.now + 0.5)
+    assert time_wait.end_first()
+    assert (first.ended, second.ended) == ([1.0], [])
+    run(context, 10.0)
+    assert (first.ended, second.ended) == ([1.0], [2.5])
+
+
 def test_thousands_of_them_keep_no_timers() -> None:
     context = Context(make_config(), now=0.0, secret=SECRET)
     time_wait = TimeWait(context)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import stat
 from collections.abc import Callable
@@ -46,6 +47,8 @@ _READY_TIMEOUT: Final = 60
 """Seconds within which everything must work. Usually less than one is enough; tens of thousands of ports take some."""
 _END_TIMEOUT: Final = 5.0
 """Seconds that a daemon may take to end after it has closed its descriptors."""
+_HEAD_START: Final = 20
+"""Milliseconds that the daemon waits for the end of the caller's process, which takes one or two."""
 
 
 class PidFile:
@@ -128,6 +131,9 @@ def unwritable(error: OSError) -> HostError:
 def _release_caller(writer: int, null: int) -> None:
     """Detach from the caller's process and its streams, and let it return.
 
+    The daemon then loads modules, which keeps a processor busy. So it waits until the caller's process has ended, which
+    would otherwise have to wait for a processor.
+
     Args:
         writer: the end of the pipe that the caller's process reads.
         null: /dev/null, open.
@@ -138,6 +144,9 @@ def _release_caller(writer: int, null: int) -> None:
         os.dup2(null, number)
     os.close(null)
     os.write(writer, b"+")
+    end = select.poll()
+    end.register(writer, 0)  # it reports POLLERR when the other end is closed
+    end.poll(_HEAD_START)
     os.close(writer)
 
 

@@ -51,8 +51,10 @@ def replay(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     gc.enable()
     with ExitStack() as stack:
-        pieces = _pieces(stack.enter_context(_opened(options.file)), options.file)
-        written = None if options.pcapng is None else stack.enter_context(_created(options.pcapng))
+        file = stack.enter_context(_opened(options.file))
+        if options.pcapng is not None:
+            _check_other(options.pcapng, options.file, file)
+        pieces = _pieces(file, options.file)
         try:
             with _limited():
                 made = Replay(pieces, stop_at_difference=False)
@@ -62,6 +64,7 @@ def replay(arguments: Sequence[str]) -> int:
         if options.python and not made.can_replay:
             say(f"sansnet: {options.file}: it begins in the middle, so there is no network for --python; leave it out")
             return 1
+        written = None if options.pcapng is None else stack.enter_context(_created(options.pcapng))
         return _Command(options, made, written).run()
 
 
@@ -222,6 +225,16 @@ def _pieces(file: BinaryIO, name: str) -> Iterator[bytes]:
         if not piece:
             return
         yield piece
+
+
+def _check_other(path: str, recording: str, file: BinaryIO) -> None:
+    """Check that the capture is not written over the recording, by whatever name."""
+    try:
+        same = path != "-" and os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except OSError:
+        return  # there is no such file yet
+    if same:
+        raise CommandLineError(f"--pcapng would overwrite the recording {recording}; give another file")
 
 
 @contextmanager

@@ -168,7 +168,7 @@ class HttpInspector(Inspector):
                     raise Unclear("a chunk is longer than its size")
                 self._state = _State.CHUNK_SIZE
                 self.checked = self.position
-            case _State.TRAILERS:
+            case _:  # the state is TRAILERS
                 if not text:
                     self._state = _State.START
                     self.checked = self.position

@@ -149,8 +149,6 @@ class Inspector:
                 if problem is not None:
                     raise Unclear(problem)
                 self.inspect(data)
-                if not self.done and self._received - self.checked > LIMIT and self.strict:
-                    raise Unclear(f"more than {LIMIT} bytes before the name")
             except Unclear as error:
                 if self.strict:
                     self._end = None, str(error)

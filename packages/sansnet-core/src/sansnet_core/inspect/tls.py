@@ -88,6 +88,7 @@ class TlsInspector(Inspector):
         taken = view[: whole - len(record)]
         record += taken
         self.position += len(taken)
+        self.bound()
         if len(record) <= _RECORD_HEADER:
             self._read_header(record)
         else:
@@ -99,7 +100,6 @@ class TlsInspector(Inspector):
                 kind, payload = record[0], bytes(record[_RECORD_HEADER:])
                 record.clear()
                 self._read(kind, payload)
-            self.bound()
         return len(taken)
 
     def _read_header(self, header: bytearray) -> None:

@@ -268,8 +268,7 @@ class Rule(Record):
                 return Refuse(self.errno)
             case Action.DROP:
                 return Drop()
-            case Action.ASK:
-                return None
+        return None
 
     @property
     def denies(self) -> bool:

@@ -86,7 +86,7 @@ def answer(request: Message, config: NetworkConfig) -> Reply | None:
         return None
     final = kind in (_BOOTP, dhcp4.ACK)
     lease = final and request.type != dhcp4.INFORM
-    flags = request.flags
+    flags = request.flags & dhcp4.BROADCAST_FLAG  # RFC 2131, 2: the others are ignored
     if kind == dhcp4.NAK and request.relay != _UNSPECIFIED:
         flags |= dhcp4.BROADCAST_FLAG  # RFC 2131, 4.3.2: the client may have no address to send to
     message = Message(

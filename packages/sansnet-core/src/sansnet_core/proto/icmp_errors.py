@@ -302,7 +302,8 @@ class IcmpErrors:
         """
         source, destination = bytes(buf[start + 8 : start + 24]), bytes(buf[start + 24 : start + 40])
         end = start + ipv6.HEADER_SIZE + int.from_bytes(buf[start + 4 : start + 6], "big")
-        if not self._context.address_map.is_node(source):
+        context = self._context
+        if not context.address_map.is_node(source) or context.guest.is_spoofed(source):
             return
         if (is_multicast(destination) or buf[start - 14] & 1) and not problem.to_groups:
             return

@@ -57,6 +57,8 @@ class Ipv4:
             self._address_map.is_group(ip.destination) or self._is_served(ip, fragment, buf)
         ):
             raise Malformed(Reason.IP_BROADCAST)  # RFC 1122, 3.3.6; most are broadcasts of a network of the guest
+        if ip.source != self._guest.ipv4 or self._stations.find(ip.source) != self._guest.mac:
+            self._learn(ip, fragment, buf)
         if fragment & ipv4.FRAGMENTED:
             key = (ip.source, ip.destination, ip.protocol, identification)
             offset = (fragment & ipv4.OFFSET) << 3
@@ -70,8 +72,6 @@ class Ipv4:
             head = ipv4.emit_header(ip.source, ip.destination, ip.protocol, len(data), first.ttl, first.tos, 0, 0)
             buf = ETHERNET + head + data
             ip, _, _ = ipv4.parse(buf, 14, len(buf), verify=False)
-        if ip.source != self._guest.ipv4 or self._stations.find(ip.source) != self._guest.mac:
-            self._learn(ip, buf)
         try:
             handler = self._handlers.get(ip.protocol)
             if handler is None:
@@ -88,14 +88,15 @@ class Ipv4:
         port = int.from_bytes(buf[ip.start + 2 : ip.start + 4], "big")
         return self._context.services.find(UDP, ip.destination, port, own=False) is not None
 
-    def _learn(self, ip: IpHeader, buf: Buffer) -> None:
+    def _learn(self, ip: IpHeader, fragment: int, buf: Buffer) -> None:
         """Adopt the source as the guest's address and remember its station, if a guest may use the address."""
         source = ip.source
         if source == _UNSPECIFIED:
             # Without an address, a guest may only send DHCP requests and report groups (RFC 3376, 4.2.13)
-            if ip.protocol == UDP and buf[ip.start + 2 : ip.start + 4] == _DHCP_SERVER_PORT:
+            whole = not fragment & ipv4.FRAGMENTED
+            if whole and ip.protocol == UDP and buf[ip.start + 2 : ip.start + 4] == _DHCP_SERVER_PORT:
                 return
-            if ip.protocol != IGMP:
+            if not whole or ip.protocol != IGMP:
                 raise Malformed(Reason.IP_SOURCE)
         elif not self._address_map.is_node(source) or self._guest.is_spoofed(source):
             raise Malformed(Reason.IP_SOURCE)

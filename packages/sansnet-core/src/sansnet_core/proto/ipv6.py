@@ -56,10 +56,14 @@ class Ipv6:
         Raises:
             Malformed: with an IPV6, FRAGMENT or IP reason, or one of the protocol's handler.
         """
+        guest = self._guest
         try:
             ip, identification, fragment = ipv6.parse(buf, start, limit)
             if buf[start - 14] & 1 and not is_multicast(ip.destination):  # RFC 1122, 3.3.6
                 raise Malformed(Reason.IP_BROADCAST)
+            known = ip.source in (guest.ipv6, guest.link_local)
+            if not known or self._stations.find(ip.source) != guest.mac:
+                self._learn(ip, fragment)
             if fragment:
                 whole = self._reassemble(ip, identification, fragment, buf)
                 if whole is None:
@@ -72,10 +76,6 @@ class Ipv6:
         except HeaderProblem as problem:
             self._icmp_errors.header_problem(problem, buf, start)
             raise
-        guest = self._guest
-        known = ip.source in (guest.ipv6, guest.link_local)
-        if not known or self._stations.find(ip.source) != guest.mac:
-            self._learn(ip)
         try:
             handler = self._handlers.get(ip.protocol)
             if handler is None:
@@ -106,11 +106,11 @@ class Ipv6:
         head = ipv6.emit_header(ip.source, ip.destination, first.protocol, len(data), first.ttl, first.tos)
         return ETHERNET + head + data
 
-    def _learn(self, ip: IpHeader) -> None:
+    def _learn(self, ip: IpHeader, fragment: int) -> None:
         """Adopt the source as the guest's address and remember its station, if a guest may use the address."""
         source = ip.source
         if source == _UNSPECIFIED:
-            if ip.protocol != ICMPV6:  # NDP and MLD are sent before there is an address
+            if fragment or ip.protocol != ICMPV6:  # NDP and MLD are sent before there is an address
                 raise Malformed(Reason.IP_SOURCE)
         elif not self._address_map.is_node(source) or self._guest.is_spoofed(source):
             raise Malformed(Reason.IP_SOURCE)

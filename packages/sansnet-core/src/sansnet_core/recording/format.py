@@ -160,7 +160,9 @@ class Writer:
 
     def _put_call(self, out: bytearray, entry: Entry) -> None:
         number, now = entry[0], entry[1]
-        if now is not self._now and now is not None:
+        if (
+            now is not None and now != self._now
+        ):  # not by identity, since compiled code makes a new number for each call
             self._mark(now)
         raised = number < 0
         number = abs(number)
@@ -179,6 +181,7 @@ class Writer:
         put(out, config)
         put(out, state)
         self._out = out
+        self._now = None  # the block with the last time may be lost
         self.flush()
 
     def flush(self) -> None:

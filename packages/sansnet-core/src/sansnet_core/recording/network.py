@@ -18,6 +18,7 @@ from sansnet_core.network import Network
 from sansnet_core.orders import Buffer, Endpoint, ExtendedError, Frame, Order, SocketId
 from sansnet_core.recording.calls import Call
 from sansnet_core.recording.rescue import RescuedNetwork
+from sansnet_core.recording.traffic import Traffic
 
 if TYPE_CHECKING:
     from sansnet_core.addresses import AnyAddress, AnyPrefix
@@ -41,6 +42,10 @@ class RecordedNetwork(RescuedNetwork):
         failed: called with each `Failure` before the input that caused it returns; it must not call the network.
     """
 
+    def traffic(self) -> Traffic:
+        """The most frequent calls, for a driver whose arguments need no checks."""
+        return Traffic(self, self._context, self._protocols, self._notes)
+
     # inputs
 
     def guest_attached(self, now: float) -> None:
@@ -48,9 +53,9 @@ class RecordedNetwork(RescuedNetwork):
         try:
             Network.guest_attached(self, now)
         except BaseException as error:
-            self._raised(error, Call.GUEST_ATTACHED, now)
+            self.raised(error, Call.GUEST_ATTACHED, now)
         else:
-            self._note((Call.GUEST_ATTACHED, now))
+            self._notes.note((Call.GUEST_ATTACHED, now))
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None:
         """See `Network.receive_frames`."""
@@ -58,11 +63,11 @@ class RecordedNetwork(RescuedNetwork):
         left = iter(batch) if type(batch) is tuple else batch
         try:
             Network.receive_frames(self, left, now)
-            self._noted += sum(map(len, batch))
+            self._notes.size += sum(map(len, batch))
         except BaseException as error:
-            self._raised(error, Call.RECEIVE_FRAMES, now, batch, left=left)
+            self.raised(error, Call.RECEIVE_FRAMES, now, batch, left=left)
         else:
-            self._note((Call.RECEIVE_FRAMES, now, batch))
+            self._notes.note((Call.RECEIVE_FRAMES, now, batch))
 
     def stream_accepted(
         self, remote: AnyEndpoint, guest_address: AnyAddress | None, guest_port: int, now: float
@@ -72,9 +77,9 @@ class RecordedNetwork(RescuedNetwork):
         try:
             result = Network.stream_accepted(self, remote, guest_address, guest_port, now)
         except BaseException as error:
-            result = self._raised(error, Call.STREAM_ACCEPTED, now, *arguments)
+            result = self.raised(error, Call.STREAM_ACCEPTED, now, *arguments)
         else:
-            self._note((Call.STREAM_ACCEPTED, now, *arguments, result))
+            self._notes.note((Call.STREAM_ACCEPTED, now, *arguments, result))
         return result
 
     def stream_connected(self, socket: SocketId, now: float) -> None:
@@ -82,46 +87,46 @@ class RecordedNetwork(RescuedNetwork):
         try:
             Network.stream_connected(self, socket, now)
         except BaseException as error:
-            self._raised(error, Call.STREAM_CONNECTED, now, socket)
+            self.raised(error, Call.STREAM_CONNECTED, now, socket)
         else:
-            self._note((Call.STREAM_CONNECTED, now, socket))
+            self._notes.note((Call.STREAM_CONNECTED, now, socket))
 
     def stream_received(self, socket: SocketId, data: bytes, now: float) -> None:
         """See `Network.stream_received`."""
         try:
             Network.stream_received(self, socket, data, now)
-            self._noted += len(data)
+            self._notes.size += len(data)
         except BaseException as error:
-            self._raised(error, Call.STREAM_RECEIVED, now, socket, data)
+            self.raised(error, Call.STREAM_RECEIVED, now, socket, data)
         else:
-            self._note((Call.STREAM_RECEIVED, now, socket, data))
+            self._notes.note((Call.STREAM_RECEIVED, now, socket, data))
 
     def stream_sent(self, socket: SocketId, count: int, now: float) -> None:
         """See `Network.stream_sent`."""
         try:
             Network.stream_sent(self, socket, count, now)
         except BaseException as error:
-            self._raised(error, Call.STREAM_SENT, now, socket, count)
+            self.raised(error, Call.STREAM_SENT, now, socket, count)
         else:
-            self._note((Call.STREAM_SENT, now, socket, count))
+            self._notes.note((Call.STREAM_SENT, now, socket, count))
 
     def stream_ended(self, socket: SocketId, now: float) -> None:
         """See `Network.stream_ended`."""
         try:
             Network.stream_ended(self, socket, now)
         except BaseException as error:
-            self._raised(error, Call.STREAM_ENDED, now, socket)
+            self.raised(error, Call.STREAM_ENDED, now, socket)
         else:
-            self._note((Call.STREAM_ENDED, now, socket))
+            self._notes.note((Call.STREAM_ENDED, now, socket))
 
     def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None:
         """See `Network.stream_failed`."""
         try:
             Network.stream_failed(self, socket, errno, error, now)
         except BaseException as raised:
-            self._raised(raised, Call.STREAM_FAILED, now, socket, errno, error)
+            self.raised(raised, Call.STREAM_FAILED, now, socket, errno, error)
         else:
-            self._note((Call.STREAM_FAILED, now, socket, errno, error))
+            self._notes.note((Call.STREAM_FAILED, now, socket, errno, error))
 
     def forward_added(
         self, guest_address: AnyAddress | None, guest_port: int, now: float, outgoing: Collection[int] = ()
@@ -131,9 +136,9 @@ class RecordedNetwork(RescuedNetwork):
         try:
             result = Network.forward_added(self, guest_address, guest_port, now, outgoing)
         except BaseException as error:
-            result = self._raised(error, Call.FORWARD_ADDED, now, *arguments)
+            result = self.raised(error, Call.FORWARD_ADDED, now, *arguments)
         else:
-            self._note((Call.FORWARD_ADDED, now, *arguments, result))
+            self._notes.note((Call.FORWARD_ADDED, now, *arguments, result))
         return result
 
     def forward_removed(self, socket: SocketId, now: float) -> None:
@@ -141,9 +146,9 @@ class RecordedNetwork(RescuedNetwork):
         try:
             Network.forward_removed(self, socket, now)
         except BaseException as error:
-            self._raised(error, Call.FORWARD_REMOVED, now, socket)
+            self.raised(error, Call.FORWARD_REMOVED, now, socket)
         else:
-            self._note((Call.FORWARD_REMOVED, now, socket))
+            self._notes.note((Call.FORWARD_REMOVED, now, socket))
 
     def datagram_received(
         self,
@@ -159,11 +164,11 @@ class RecordedNetwork(RescuedNetwork):
         """See `Network.datagram_received`."""
         try:
             Network.datagram_received(self, socket, source, data, segment_size, ttl, tos, now, local)
-            self._noted += len(data)
+            self._notes.size += len(data)
         except BaseException as error:
-            self._raised(error, Call.DATAGRAM_RECEIVED, now, socket, source, data, segment_size, ttl, tos, local)
+            self.raised(error, Call.DATAGRAM_RECEIVED, now, socket, source, data, segment_size, ttl, tos, local)
         else:
-            self._note((Call.DATAGRAM_RECEIVED, now, socket, source, data, segment_size, ttl, tos, local))
+            self._notes.note((Call.DATAGRAM_RECEIVED, now, socket, source, data, segment_size, ttl, tos, local))
 
     def datagram_failed(
         self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
@@ -171,11 +176,11 @@ class RecordedNetwork(RescuedNetwork):
         """See `Network.datagram_failed`."""
         try:
             Network.datagram_failed(self, socket, remote, error, data, now)
-            self._noted += len(data)
+            self._notes.size += len(data)
         except BaseException as raised:
-            self._raised(raised, Call.DATAGRAM_FAILED, now, socket, remote, error, data)
+            self.raised(raised, Call.DATAGRAM_FAILED, now, socket, remote, error, data)
         else:
-            self._note((Call.DATAGRAM_FAILED, now, socket, remote, error, data))
+            self._notes.note((Call.DATAGRAM_FAILED, now, socket, remote, error, data))
 
     def echo_received(
         self, socket: SocketId, source: bytes, sequence: int, data: bytes, ttl: int, tos: int, now: float
@@ -183,30 +188,30 @@ class RecordedNetwork(RescuedNetwork):
         """See `Network.echo_received`."""
         try:
             Network.echo_received(self, socket, source, sequence, data, ttl, tos, now)
-            self._noted += len(data)
+            self._notes.size += len(data)
         except BaseException as error:
-            self._raised(error, Call.ECHO_RECEIVED, now, socket, source, sequence, data, ttl, tos)
+            self.raised(error, Call.ECHO_RECEIVED, now, socket, source, sequence, data, ttl, tos)
         else:
-            self._note((Call.ECHO_RECEIVED, now, socket, source, sequence, data, ttl, tos))
+            self._notes.note((Call.ECHO_RECEIVED, now, socket, source, sequence, data, ttl, tos))
 
     def echo_failed(self, socket: SocketId, sequence: int, error: ExtendedError, data: bytes, now: float) -> None:
         """See `Network.echo_failed`."""
         try:
             Network.echo_failed(self, socket, sequence, error, data, now)
-            self._noted += len(data)
+            self._notes.size += len(data)
         except BaseException as raised:
-            self._raised(raised, Call.ECHO_FAILED, now, socket, sequence, error, data)
+            self.raised(raised, Call.ECHO_FAILED, now, socket, sequence, error, data)
         else:
-            self._note((Call.ECHO_FAILED, now, socket, sequence, error, data))
+            self._notes.note((Call.ECHO_FAILED, now, socket, sequence, error, data))
 
     def service_added(self, protocol: int, prefix: AnyPrefix | None, port: int | None, now: float) -> SocketId:
         """See `Network.service_added`."""
         try:
             result = Network.service_added(self, protocol, prefix, port, now)
         except BaseException as error:
-            result = self._raised(error, Call.SERVICE_ADDED, now, protocol, prefix, port)
+            result = self.raised(error, Call.SERVICE_ADDED, now, protocol, prefix, port)
         else:
-            self._note((Call.SERVICE_ADDED, now, protocol, prefix, port, result))
+            self._notes.note((Call.SERVICE_ADDED, now, protocol, prefix, port, result))
         return result
 
     def service_removed(self, socket: SocketId, now: float) -> None:
@@ -214,19 +219,19 @@ class RecordedNetwork(RescuedNetwork):
         try:
             Network.service_removed(self, socket, now)
         except BaseException as error:
-            self._raised(error, Call.SERVICE_REMOVED, now, socket)
+            self.raised(error, Call.SERVICE_REMOVED, now, socket)
         else:
-            self._note((Call.SERVICE_REMOVED, now, socket))
+            self._notes.note((Call.SERVICE_REMOVED, now, socket))
 
     def service_sent(self, socket: SocketId, guest: AnyEndpoint, source: AnyEndpoint, data: bytes, now: float) -> None:
         """See `Network.service_sent`."""
         try:
             Network.service_sent(self, socket, guest, source, data, now)
-            self._noted += len(data)
+            self._notes.size += len(data)
         except BaseException as error:
-            self._raised(error, Call.SERVICE_SENT, now, socket, guest, source, data)
+            self.raised(error, Call.SERVICE_SENT, now, socket, guest, source, data)
         else:
-            self._note((Call.SERVICE_SENT, now, socket, guest, source, data))
+            self._notes.note((Call.SERVICE_SENT, now, socket, guest, source, data))
 
     def stream_opened(
         self, source: AnyEndpoint | None, guest_address: AnyAddress | None, guest_port: int, now: float
@@ -236,9 +241,9 @@ class RecordedNetwork(RescuedNetwork):
         try:
             result = Network.stream_opened(self, source, guest_address, guest_port, now)
         except BaseException as error:
-            result = self._raised(error, Call.STREAM_OPENED, now, *arguments, result=-ECONNABORTED)
+            result = self.raised(error, Call.STREAM_OPENED, now, *arguments, result=-ECONNABORTED)
         else:
-            self._note((Call.STREAM_OPENED, now, *arguments, result))
+            self._notes.note((Call.STREAM_OPENED, now, *arguments, result))
         return result
 
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None:
@@ -246,27 +251,27 @@ class RecordedNetwork(RescuedNetwork):
         try:
             Network.flow_decided(self, socket, verdict, now)
         except BaseException as error:
-            self._raised(error, Call.FLOW_DECIDED, now, socket, verdict)
+            self.raised(error, Call.FLOW_DECIDED, now, socket, verdict)
         else:
-            self._note((Call.FLOW_DECIDED, now, socket, verdict))
+            self._notes.note((Call.FLOW_DECIDED, now, socket, verdict))
 
     def report_notices(self, wanted: bool) -> None:
         """See `Network.report_notices`."""
         try:
             Network.report_notices(self, wanted)
         except BaseException as error:
-            self._raised(error, Call.REPORT_NOTICES, None, wanted)
+            self.raised(error, Call.REPORT_NOTICES, None, wanted)
         else:
-            self._note((Call.REPORT_NOTICES, None, wanted))
+            self._notes.note((Call.REPORT_NOTICES, None, wanted))
 
     def handle_deadline(self, now: float) -> None:
         """See `Network.handle_deadline`."""
         try:
             Network.handle_deadline(self, now)
         except BaseException as error:
-            self._raised(error, Call.HANDLE_DEADLINE, now)
+            self.raised(error, Call.HANDLE_DEADLINE, now)
         else:
-            self._note((Call.HANDLE_DEADLINE, now))
+            self._notes.note((Call.HANDLE_DEADLINE, now))
 
     def reconfigure(self, config: NetworkConfig, now: float, *, moved: bool = False, keep_flows: bool = False) -> None:
         """See `Network.reconfigure`."""
@@ -274,9 +279,9 @@ class RecordedNetwork(RescuedNetwork):
         try:
             Network.reconfigure(self, config, now, moved=moved, keep_flows=keep_flows)
         except BaseException as error:
-            self._raised(error, Call.RECONFIGURE, now, config, moved, keep_flows, left=old)
+            self.raised(error, Call.RECONFIGURE, now, config, moved, keep_flows, left=old)
         else:
-            self._note((Call.RECONFIGURE, now, config, moved, keep_flows))
+            self._notes.note((Call.RECONFIGURE, now, config, moved, keep_flows))
 
     # outputs
 
@@ -285,12 +290,12 @@ class RecordedNetwork(RescuedNetwork):
         try:
             orders = Network.take_orders(self)
         except BaseException as error:
-            orders = self._raised(error, Call.TAKE_ORDERS, None)
+            orders = self.raised(error, Call.TAKE_ORDERS, None)
         else:
-            if self._writer is None:
-                self._note((Call.TAKE_ORDERS, None, len(orders)))
+            if not self._notes.with_outputs:
+                self._notes.note((Call.TAKE_ORDERS, None, len(orders)))
             else:
-                self._note_outputs((Call.TAKE_ORDERS, None, orders))
+                self.note_outputs((Call.TAKE_ORDERS, None, orders))
         return orders
 
     def take_frames(self) -> list[Frame]:
@@ -298,14 +303,14 @@ class RecordedNetwork(RescuedNetwork):
         try:
             frames = Network.take_frames(self)
         except BaseException as error:
-            frames = self._raised(error, Call.TAKE_FRAMES, None)
+            frames = self.raised(error, Call.TAKE_FRAMES, None)
         else:
-            if self._writer is None:
-                self._note((Call.TAKE_FRAMES, None, len(frames)))
+            if not self._notes.with_outputs:
+                self._notes.note((Call.TAKE_FRAMES, None, len(frames)))
             else:
-                self._note_outputs((Call.TAKE_FRAMES, None, frames))
-        if self._noted > self._segment_size or len(self._entries) > self._segment_entries:
-            self._begin_segment()
+                self.note_outputs((Call.TAKE_FRAMES, None, frames))
+        if self._notes.full:
+            self.begin_segment()
         return frames
 
     def take_notices(self) -> list[Notice]:
@@ -313,12 +318,12 @@ class RecordedNetwork(RescuedNetwork):
         try:
             notices = Network.take_notices(self)
         except BaseException as error:
-            notices = self._raised(error, Call.TAKE_NOTICES, None)
+            notices = self.raised(error, Call.TAKE_NOTICES, None)
         else:
-            if self._writer is None:
-                self._note((Call.TAKE_NOTICES, None, len(notices)))
+            if not self._notes.with_outputs:
+                self._notes.note((Call.TAKE_NOTICES, None, len(notices)))
             else:
-                self._note_outputs((Call.TAKE_NOTICES, None, notices))
+                self.note_outputs((Call.TAKE_NOTICES, None, notices))
         return notices
 
     def receive_budget(self, socket: SocketId) -> int:
@@ -326,9 +331,9 @@ class RecordedNetwork(RescuedNetwork):
         try:
             budget = Network.receive_budget(self, socket)
         except BaseException as error:
-            budget = self._raised(error, Call.RECEIVE_BUDGET, None, socket, result=0)
+            budget = self.raised(error, Call.RECEIVE_BUDGET, None, socket, result=0)
         else:
-            self._note((Call.RECEIVE_BUDGET, None, socket, budget))
+            self._notes.note((Call.RECEIVE_BUDGET, None, socket, budget))
         return budget
 
 

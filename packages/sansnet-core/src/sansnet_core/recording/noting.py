@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sansnet_core._version import __version__
 from sansnet_core.network import Network
 from sansnet_core.recording.calls import Ending, Entry, Raised
+from sansnet_core.recording.notes import Notes, note_nothing
 from sansnet_core.recording.ring import Ring
 from sansnet_core.snapshot import save
 
@@ -25,14 +26,10 @@ _LEAST_PER_FLOW: Final = 300
 
 _NOT_STATE: Final = frozenset(
     (
-        "_entries",
         "_failed",
         "_interrupted",
-        "_note",
-        "_noted",
+        "_notes",
         "_ring",
-        "_segment_entries",
-        "_segment_size",
         "_told",
         "_writer",
     )
@@ -79,11 +76,11 @@ class NotingNetwork(Network):
         self._interrupted = False
         origin = None if state is None else (self._context.config, self._context.now, state)
         self._ring = Ring(ring, origin, self._context.now) if ring else None
-        self._noted = 0
-        self._entries: list[Entry] = self._ring.segments[-1].entries if self._ring else []
-        self._segment_size = self._ring.segment_size if self._ring else 1 << 62
-        self._segment_entries = self._ring.segment_entries if self._ring else 1 << 62
-        self._note: Callable[[Entry], object] = self._entries.append if self._ring else _note_nothing
+        self._notes = notes = Notes()
+        if self._ring is not None:
+            notes.entries = self._ring.segments[-1].entries
+            notes.max_size, notes.max_entries = self._ring.segment_size, self._ring.segment_entries
+        self._choose_note()
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name not in _NOT_STATE}
@@ -124,7 +121,7 @@ class NotingNetwork(Network):
         if write is not None:
             from sansnet_core.recording.format import Writer
 
-            fresh = self._ring is not None and len(self._ring.segments) == 1 and not self._entries
+            fresh = self._ring is not None and len(self._ring.segments) == 1 and not self._notes.entries
             self._interrupted = False
             self._writer = Writer(write, self._beginning(b"" if fresh and self._is_new() else self._save(None)))
         self._choose_note()
@@ -134,10 +131,12 @@ class NotingNetwork(Network):
         return origin is not None and origin[2] == b""
 
     def _choose_note(self) -> None:
+        notes = self._notes
+        notes.with_outputs = self._writer is not None
         if self._writer is not None:
-            self._note = self._note_and_write
+            notes.note = self._note_and_write
         else:
-            self._note = self._entries.append if self._ring else _note_nothing
+            notes.note = notes.entries.append if self._ring else note_nothing
 
     def flush_recording(self) -> None:
         """Write what the present recording has not written yet: entries wait until there are 64 KiB."""
@@ -184,13 +183,13 @@ class NotingNetwork(Network):
 
     def _note_and_write(self, entry: Entry) -> None:
         if self._ring is not None:
-            self._entries.append(entry)
+            self._notes.entries.append(entry)
         self._write_entry(entry)
 
-    def _note_outputs(self, entry: Entry) -> None:
+    def note_outputs(self, entry: Entry) -> None:
         """Note a call whose last part is a list of outputs: their number in memory, and all in the recording."""
         if self._ring is not None:
-            self._entries.append((*entry[:-1], len(entry[-1])))
+            self._notes.entries.append((*entry[:-1], len(entry[-1])))
         self._write_entry(entry)
 
     def _write_entry(self, entry: Entry) -> None:
@@ -214,19 +213,21 @@ class NotingNetwork(Network):
     def _note_raised(self, entry: Entry, ending: int) -> None:
         """Note a call that raised an exception. If its effect is not known, the state follows."""
         if type(entry[-1]) is list:
-            self._note_outputs(entry)
+            self.note_outputs(entry)
         else:
-            self._note(entry)
+            self._notes.note(entry)
         if ending == Ending.INTERRUPTED:
             self._interrupted = True
             if self._ring is not None:
                 self._ring.interrupt()
-                self._noted = self._segment_size + 1  # so that the next segment begins soon
+                self._notes.size = self._notes.max_size + 1  # so that the next segment begins soon
 
-    def _begin_segment(self) -> None:
+    def begin_segment(self) -> None:
+        """Begin another segment of the last inputs, since the present one is full."""
         assert self._ring is not None
-        self._entries = self._ring.begin_segment(self._context.now, self._noted, self._checkpoint).entries
-        self._noted = 0
+        notes = self._notes
+        notes.entries = self._ring.begin_segment(self._context.now, notes.size, self._checkpoint).entries
+        notes.size = 0
         self._choose_note()
 
     def _checkpoint(self, limit: int) -> tuple[Any, int] | None:
@@ -237,7 +238,3 @@ class NotingNetwork(Network):
         except Exception:  # too large; or a state that cannot be saved, which must not end the network
             return None
         return (self._context.config, self._context.now, state), len(state)
-
-
-def _note_nothing(entry: Entry) -> None:
-    """Keep no inputs."""

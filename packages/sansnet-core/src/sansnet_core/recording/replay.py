@@ -116,13 +116,13 @@ class _Network(RecordedNetwork):
         self.effects = []
         context = self._context
         for piece in [(frame,) for frame in frames] if isinstance(frames, tuple) and frames else [frames]:
-            drops, ignored, ordered = context.drops.copy(), context.ignored, len(self._out.orders)
+            drops, ignored, ordered = context.drops.copy(), context.ignored, len(self._context.out.orders)
             super().receive_frames(piece, now)
             self.effects.append(
                 Effect(
                     tuple((context.drops - drops).elements()),
                     context.ignored - ignored,
-                    tuple(self._out.orders[ordered:]),
+                    tuple(self._context.out.orders[ordered:]),
                 )
             )
 

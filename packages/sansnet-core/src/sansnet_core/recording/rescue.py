@@ -34,7 +34,7 @@ _NEEDED: Final = frozenset((Call.FORWARD_ADDED, Call.SERVICE_ADDED, Call.GUEST_A
 class RescuedNetwork(NotingNetwork):
     """A network that notes its inputs and goes on after exceptions; `RecordedNetwork` has the inputs."""
 
-    def _raised(
+    def raised(
         self, error: BaseException, number: int, now: Any, *arguments: Any, result: Any = None, left: Any = None
     ) -> Any:
         """Go on after an exception in a call, if that is possible, and note the call.

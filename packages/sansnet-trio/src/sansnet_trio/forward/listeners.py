@@ -305,7 +305,7 @@ class ListenerService:
                 other_family = partial(self._path.open, listener, _OTHER_FAMILY[size], None)
                 self._splices.join(accepted, other, address, other_family)
                 return
-        identity = self._context.network.stream_accepted(remote, listener.forward.target, listener.leads_to, now)
+        identity = self._context.traffic.stream_accepted(remote, listener.forward.target, listener.leads_to, now)
         if identity is None:
             reset(accepted)
         else:

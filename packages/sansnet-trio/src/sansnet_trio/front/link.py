@@ -131,6 +131,7 @@ async def open_network(
             decide=decide,
             host=host,
             on_notices=on_notices,
+            traffic=core.traffic(),
         )
         if impair_up is not None or impair_down is not None:
             driver.impair(up=impair_up, down=impair_down, seed=impair_seed)

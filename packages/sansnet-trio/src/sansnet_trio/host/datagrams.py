@@ -101,7 +101,7 @@ def report_datagram(
     segment_size, ttl, tos = read_ancillary(ancillary)
     if segment_size >= len(data):
         segment_size = 0
-    context.network.datagram_received(identity, source, data, segment_size, ttl, tos, now, local)
+    context.traffic.datagram_received(identity, source, data, segment_size, ttl, tos, now, local)
 
 
 class DatagramSocket(PacketSocket):

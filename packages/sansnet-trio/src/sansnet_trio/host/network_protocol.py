@@ -7,13 +7,11 @@ from typing import Protocol
 
 from sansnet_core import Buffer, Endpoint, ExtendedError, Frame, Notice, Order, Prefix, SocketId, UsageError, Verdict
 
-__all__ = ["NetworkProtocol", "expect_network"]
+__all__ = ["NetworkProtocol", "TrafficProtocol", "expect_network"]
 
 
-class NetworkProtocol(Protocol):
-    """The methods of `sansnet_core.Network` that the driver calls. A proxy that records or replays has them too."""
-
-    def guest_attached(self, now: float) -> None: ...
+class TrafficProtocol(Protocol):
+    """The methods that packets and connections cause, most often: those of a network or of its `Traffic`."""
 
     def receive_frames(self, frames: Iterable[Buffer], now: float) -> None: ...
 
@@ -25,17 +23,9 @@ class NetworkProtocol(Protocol):
 
     def stream_ended(self, socket: SocketId, now: float) -> None: ...
 
-    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None: ...
-
     def stream_accepted(
         self, remote: Endpoint, guest_address: bytes | None, guest_port: int, now: float
     ) -> SocketId | None: ...
-
-    def forward_added(
-        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
-    ) -> SocketId: ...
-
-    def forward_removed(self, socket: SocketId, now: float) -> None: ...
 
     def datagram_received(
         self,
@@ -48,6 +38,32 @@ class NetworkProtocol(Protocol):
         now: float,
         local: bytes | None = None,
     ) -> None: ...
+
+    def next_deadline(self) -> float | None: ...
+
+    def handle_deadline(self, now: float) -> None: ...
+
+    def take_frames(self) -> list[Frame]: ...
+
+    def take_orders(self) -> list[Order]: ...
+
+    def take_notices(self) -> Sequence[Notice]: ...
+
+    def receive_budget(self, socket: SocketId) -> int: ...
+
+
+class NetworkProtocol(TrafficProtocol, Protocol):
+    """The methods of `sansnet_core.Network` that the driver calls. A proxy that records or replays has them too."""
+
+    def guest_attached(self, now: float) -> None: ...
+
+    def stream_failed(self, socket: SocketId, errno: int, error: ExtendedError | None, now: float) -> None: ...
+
+    def forward_added(
+        self, guest_address: bytes | None, guest_port: int, now: float, outgoing: Collection[int] = ()
+    ) -> SocketId: ...
+
+    def forward_removed(self, socket: SocketId, now: float) -> None: ...
 
     def datagram_failed(
         self, socket: SocketId, remote: Endpoint, error: ExtendedError, data: bytes, now: float
@@ -78,18 +94,6 @@ class NetworkProtocol(Protocol):
     def flow_decided(self, socket: SocketId, verdict: Verdict, now: float) -> None: ...
 
     def report_notices(self, wanted: bool) -> None: ...
-
-    def next_deadline(self) -> float | None: ...
-
-    def handle_deadline(self, now: float) -> None: ...
-
-    def take_frames(self) -> list[Frame]: ...
-
-    def take_orders(self) -> list[Order]: ...
-
-    def take_notices(self) -> Sequence[Notice]: ...
-
-    def receive_budget(self, socket: SocketId) -> int: ...
 
 
 def expect_network(network: object) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from socket import SocketType
 from typing import Final, TypeAlias
 
+from sansnet_core.mypyc import mypyc_attr
+
 __all__ = ["MAX_EVENTS", "Handler", "Poller"]
 
 Handler: TypeAlias = Callable[[int, float], None]
@@ -26,6 +28,7 @@ MAX_EVENTS: Final = 128
 """Most events of one batch."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Poller:
     """The descriptors that one driver waits for.
 

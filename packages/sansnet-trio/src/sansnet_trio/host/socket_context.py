@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from sansnet_core import addresses
-from sansnet_trio.host.network_protocol import NetworkProtocol
+from sansnet_trio.host.network_protocol import NetworkProtocol, TrafficProtocol
 from sansnet_trio.host.poller import Poller
 from sansnet_trio.linux.descriptors import MORE_DESCRIPTORS
 
@@ -41,6 +41,7 @@ class SocketContext:
         scope: index of the interface for link-local addresses; 0 if there is none.
         devices: names of the interfaces that sockets must use, by size of the address (4 or 16 bytes). A family that is
             not in it may use any interface.
+        traffic: the most frequent facts are reported to it; None for the network.
 
     Attributes:
         blocked: the guest's link has no room, so sockets are not read. A socket that becomes readable then stops
@@ -67,16 +68,23 @@ class SocketContext:
         "parked",
         "poller",
         "scope",
+        "traffic",
         "unread",
         "view",
         "woken",
     )
 
     def __init__(
-        self, network: NetworkProtocol, poller: Poller, scope: int, devices: Mapping[int, str] = MappingProxyType({})
+        self,
+        network: NetworkProtocol,
+        poller: Poller,
+        scope: int,
+        devices: Mapping[int, str] = MappingProxyType({}),
+        traffic: TrafficProtocol | None = None,
     ) -> None:
         self._devices = devices
         self.network = network
+        self.traffic: TrafficProtocol = network if traffic is None else traffic
         self.poller = poller
         self.scope = scope
         self.blocked = self.woken = False

@@ -123,7 +123,7 @@ class Stream:
         try:
             code = self._connect(order)
             if code in (0, errno.EINPROGRESS):
-                self._context.poller.add(self._fd, _WATCHED, self._ready)
+                self._context.poller.add(self._fd, _WATCHED, self)
                 return
         except OSError as error:
             code = error.errno or errno.EIO
@@ -136,7 +136,7 @@ class Stream:
         self._phase = _OPEN
         self._full = False
         try:
-            self._context.poller.add(self._fd, _WATCHED, self._ready)
+            self._context.poller.add(self._fd, _WATCHED, self)
         except OSError as error:
             self._give_up(error.errno or errno.EIO, now)
 
@@ -262,7 +262,7 @@ class Stream:
 
     # events
 
-    def _ready(self, flags: int, now: float) -> None:
+    def __call__(self, flags: int, now: float) -> None:
         if self._phase == _CONNECTING:
             self._ready_connecting(flags, now)
         elif flags & EPOLLOUT and self._full:
@@ -297,7 +297,7 @@ class Stream:
             self._phase = _OPEN
             self._full = False
             self._owner.note_connected(self._id)
-            self._context.network.stream_connected(self._id, now)
+            self._context.traffic.stream_connected(self._id, now)
 
     def _handle_error(self, now: float) -> None:
         """Handle EPOLLERR or EPOLLHUP when nothing is read: a reset, or both directions are shut down."""
@@ -329,8 +329,8 @@ class Stream:
         if context.blocked or context.allowance <= 0:
             self._queue()
             return
-        network = context.network
-        size = network.receive_budget(self._id)
+        traffic = context.traffic
+        size = traffic.receive_budget(self._id)
         if size <= 0:
             return  # an order to resume follows
         try:
@@ -347,7 +347,7 @@ class Stream:
         if count:
             context.allowance -= count
             try:
-                network.stream_received(self._id, data, now)
+                traffic.stream_received(self._id, data, now)
             except MemoryError:
                 self._lose(now)
                 raise
@@ -356,7 +356,7 @@ class Stream:
                 return
         if not count or self._unread == _LAST_DATA:
             self._phase = _ENDED
-            network.stream_ended(self._id, now)
+            traffic.stream_ended(self._id, now)
         self._unread = _NOTHING
 
     # sending
@@ -372,7 +372,7 @@ class Stream:
             self._lose(now)
             raise
         if sent:
-            self._context.network.stream_sent(self._id, sent, now)
+            self._context.traffic.stream_sent(self._id, sent, now)
         if self._shutting and self._chunks is None:
             self._finish_sending()
 
@@ -430,13 +430,13 @@ class Stream:
 
     def _drain(self, now: float) -> None:
         """Read what arrived before sending failed: the guest must get it."""
-        network = self._context.network
+        traffic = self._context.traffic
         try:
-            while self._phase == _OPEN and (budget := network.receive_budget(self._id)) > 0:
+            while self._phase == _OPEN and (budget := traffic.receive_budget(self._id)) > 0:
                 data = self._socket.recv(budget, MSG_DONTWAIT)
                 if not data:
                     break
-                network.stream_received(self._id, data, now)
+                traffic.stream_received(self._id, data, now)
         except OSError:
             pass  # the same error, or nothing to read
 

@@ -10,20 +10,16 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import socket
-from collections.abc import Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sansnet_core import LinkConfig
 from sansnet_core.addresses import AnyMac, packed_mac
 from sansnet_core.errors import expect
-from sansnet_trio.links import LinkClosed, MtuLimits
+from sansnet_trio.links import MtuLimits
+from sansnet_trio.links.tap_frames import TapFrames
 from sansnet_trio.linux.descriptors import Uncopyable
-
-if TYPE_CHECKING:
-    from sansnet_core import Frame
 
 __all__ = ["MAX_FRAME_SIZE", "MTU", "Tap", "bring_up", "open_tap"]
 
@@ -63,16 +59,6 @@ _IFREQ_FLAGS: Final = Struct("=16sH22x")
 _IFREQ_INT: Final = Struct("=16si20x")
 _IFREQ_ADDRESS: Final = Struct("=16sH6s16x")
 _INT: Final = Struct("=i")
-
-_READ_BYTES: Final = 1 << 20
-"""Most bytes of one batch, and so most bytes that the host's sockets get before they are polled again."""
-
-_POLLED: Final = 4
-"""Frames of a batch after which a poll tells whether more wait: it costs 0.3 us, the exception of a read that finds
-nothing 2 us. Most batches have a few frames; a longer one is read until there are no more."""
-
-_GONE: Final = frozenset({errno.EBADFD, errno.EBADF, errno.EFAULT, errno.ENODEV, errno.ENXIO})
-"""Errors of a tap whose interface is gone; EFAULT while the interface is being deleted (tun_ring_recv)."""
 
 
 def open_tap(name: str, *, mtu: int, mac: AnyMac | None = None) -> tuple[int, LinkConfig]:
@@ -156,7 +142,7 @@ def _offload(fd: int, flags: int) -> bool:
     return True
 
 
-class Tap(Uncopyable):
+class Tap(TapFrames, Uncopyable):
     """A link over an open tap.
 
     Args:
@@ -169,63 +155,15 @@ class Tap(Uncopyable):
     def __init__(self, fd: int, config: LinkConfig, *, left_behind: bool = False) -> None:
         expect("fd", fd, int, "a descriptor; give Tap(*open_tap(name, mtu=1500))")
         expect("config", config, LinkConfig, "a LinkConfig; give the second result of open_tap")
+        super().__init__(fd, MAX_FRAME_SIZE + (VNET_HEADER_SIZE if config.vnet_header else 0))
         self.config = config
-        self.dropped = 0
-        self._fd = fd
         self._left_behind = left_behind
-        self._size = MAX_FRAME_SIZE + (VNET_HEADER_SIZE if config.vnet_header else 0)
-        readable = select.poll()
-        readable.register(fd, select.POLLIN)
-        self._more = readable.poll
-
-    def fileno(self) -> int:
-        """See `Link`."""
-        return self._fd
-
-    def read_frames(self, limit: int) -> list[bytes]:
-        """See `Link`."""
-        fd, size, read, more = self._fd, self._size, os.read, self._more
-        frames: list[bytes] = []
-        room = _READ_BYTES
-        try:
-            while len(frames) < limit and room > 0:
-                frame = read(fd, size)
-                frames.append(frame)
-                if len(frames) <= _POLLED and not more(0):
-                    break
-                room -= len(frame)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            if error.errno in _GONE:
-                raise LinkClosed(f"the tap has lost its interface: {error.strerror}") from error
-            raise
-        return frames
-
-    def write_frames(self, frames: Sequence[Frame]) -> int:
-        """See `Link`."""
-        fd, write = self._fd, os.write
-        done = 0
-        for frame in frames:
-            try:
-                if isinstance(frame, tuple):
-                    os.writev(fd, frame)
-                else:
-                    write(fd, frame)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in _GONE:
-                    raise LinkClosed(f"the tap has lost its interface: {error.strerror}") from error
-                self.dropped += 1  # EIO: the interface is down; EINVAL, ENOMEM, ENOBUFS: this frame alone
-            done += 1
-        return done
 
     def close(self) -> None:
         """See `Link`."""
-        if self._fd >= 0:
+        if self.fd >= 0:
             if self._left_behind:
                 with contextlib.suppress(OSError):  # the interface is gone
-                    fcntl.ioctl(self._fd, _TUNSETPERSIST, 1)
-            os.close(self._fd)
-            self._fd = -1
+                    fcntl.ioctl(self.fd, _TUNSETPERSIST, 1)
+            os.close(self.fd)
+            self.fd = -1

@@ -118,7 +118,8 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
             _acknowledge(flow, tcp, size, buf, now)
             flow.schedule_flush()
         return False
-    if flags & RST and tcp.sequence == receiver.next:
+    if flags & RST and (tcp.sequence == receiver.next or (receiver.gap and tcp.sequence == receiver.gap.end)):
+        # As in Linux, behind the data beyond a gap too: the guest may not send it again, and sends no second reset
         flow.fire(states.GUEST_RESET)
         return False
     if flags & RST:  # elsewhere in the window (RFC 5961, 3.2)

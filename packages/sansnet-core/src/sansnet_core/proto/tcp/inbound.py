@@ -137,8 +137,14 @@ class Inbound:
         return way
 
     def _is_full(self) -> bool:
-        limits = self._context.config.limits
-        return self._shared.pending[True] >= limits.tcp_pending or self._table.inbound_is_full(limits)
+        """Whether there is no room for a connection from outside, even without those in TIME-WAIT."""
+        limits, table = self._context.config.limits, self._table
+        if self._shared.pending[True] >= limits.tcp_pending:
+            return True
+        while table.inbound_is_full(limits):
+            if not self._shared.time_wait.end_first():
+                return True
+        return False
 
     def _invite(
         self,

@@ -215,7 +215,7 @@ class Output:
         receiver, terms = self.receiver, self.terms
         window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit))
         if terms.own_scale:
-            window >>= terms.own_scale
+            window >>= terms.own_scale  # fits the field, as the scale was chosen for the largest window
         mss = terms.mss
         self._headers.tcp(sequence, receiver.next, flags, window, options, payload, mss if len(payload) > mss else 0)
 

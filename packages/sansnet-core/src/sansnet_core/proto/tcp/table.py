@@ -46,11 +46,9 @@ class FlowTable:
         return True
 
     def discard(self, flow: TcpFlow) -> None:
-        """Remove a connection that is given up, whatever is there of it."""
+        """Remove a connection that is given up, if its end has not done so; `recount` removes its sockets."""
         if self.by_key.get(flow.key) is flow:
             del self.by_key[flow.key]
-        for socket in self.names(flow):
-            del self.by_socket[socket]
 
     def names(self, flow: TcpFlow) -> list[SocketId]:
         """The names of all sockets of a connection."""

@@ -2,6 +2,7 @@
 
 Theory of operation. All stay equally long, so they form a queue, and one deadline serves for all: that of the first
 one. A guest that opens thousands of connections in a second has as many here, which do not make the other timers slow.
+They do not keep new connections out either: the first one makes room for another (as with Linux's tcp_max_tw_buckets).
 """
 
 from __future__ import annotations
@@ -62,6 +63,14 @@ class TimeWait:
     def remove(self, flow: Waiting) -> None:
         """A connection is over."""
         self._queue.pop(flow, None)
+
+    def end_first(self) -> bool:
+        """End the connection that has waited for longest, so that there is room for another; whether there was one."""
+        if not self._queue:
+            return False
+        flow, _ = self._queue.popitem(last=False)
+        flow.fire(TIME_OVER)
+        return True
 
     def arm_again(self) -> None:
         """Have `expire` called, if anything waits."""

@@ -49,7 +49,7 @@ def _rest(flow: TcpFlow, now: float) -> float:
     quiet_at = flow.heard + QUIET
     if now < quiet_at:
         return quiet_at
-    if flow.dirty or flow.held or flow.gate is not None or not flow.rest(flow.shared.no_headers):
+    if flow.gate is not None or not flow.rest(flow.shared.no_headers):
         return now + RETRY
     return inf
 
