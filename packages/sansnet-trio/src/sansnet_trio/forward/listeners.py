@@ -6,9 +6,10 @@ and datagrams relayed. All other clients go through the network.
 
 A listener is not read while the guest's link is full. When no descriptor is left, connections wait in the backlog for a
 moment, so that they do not wake us for nothing. Some descriptors are reserved for connections that the guest begins:
-when only those are left, new connections from outside are reset. For a second after a shortage, each listener accepts one
-connection per event, so that they take turns: the epoll set reports first what was reported longest ago, and listeners
-resume in the order in which they paused.
+when only those are left, new connections from outside are reset.
+
+For a second after a shortage, each listener accepts one connection per event, so that they take turns: the epoll set
+reports first what was reported longest ago, and listeners resume in the order in which they paused.
 """
 
 from __future__ import annotations
