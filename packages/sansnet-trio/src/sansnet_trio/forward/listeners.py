@@ -223,6 +223,10 @@ class ListenerService:
         """Wake the driver, so that it looks for new orders and deadlines."""
         os.eventfd_write(self._wakeup, 1)
 
+    def peers(self) -> set[bytes]:
+        """The addresses to which the connections and flows of the loopback path lead."""
+        return {*self._splices.peers(), *self._relay.peers()}
+
     def next_deadline(self) -> float | None:
         """Time of the next `handle_deadline`; None if there is none."""
         relay = self._relay.next_deadline()

@@ -27,14 +27,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Final, TypeAlias
 
 from sansnet_trio.host.poller import Poller
-from sansnet_trio.host.sockaddr import SocketAddress
+from sansnet_trio.host.sockaddr import SocketAddress, decode
 from sansnet_trio.host.sockopts import keep_alive, prepare_accepted, reset_when_closed
 
 __all__ = ["Fallback", "Splices", "reset"]
@@ -208,6 +208,12 @@ class Splices:
     def __len__(self) -> int:
         """The number of splices."""
         return len(self._ends) // 2
+
+    def peers(self) -> Iterator[bytes]:
+        """The addresses to which the connections lead, on both sides."""
+        for end in self._ends:
+            with suppress(OSError):  # it is not connected yet, or not any more
+                yield decode(end.socket.getpeername()).address
 
     def join(
         self, accepted: SocketType, connecting: SocketType, address: SocketAddress, fallback: Fallback | None = None

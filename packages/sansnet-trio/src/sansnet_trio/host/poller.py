@@ -50,7 +50,7 @@ class Poller:
 
     def add(self, fd: int, interest: int, handler: Handler) -> None:
         """Report the events `interest` (EPOLLIN, EPOLLOUT) and errors of `fd` to `handler` from now on."""
-        self.handlers[fd] = handler  # first, because an event of a member without a handler would end the driver
+        self.handlers[fd] = handler  # first: without memory for it, the set must not get this member
         try:
             self._epoll.register(fd, interest)
         except OSError:
