@@ -34,7 +34,7 @@ def _hook() -> Any:
 
 
 compiled: Final = _hook()
-STATELESS: Final = ("sansnet_core/link/", "sansnet_core/vhost/", "sansnet_core/wire/")
+STATELESS: Final = ("sansnet_core/link/", "sansnet_core/recording/", "sansnet_core/vhost/", "sansnet_core/wire/")
 """Folders of the core with no part of a network's state."""
 PYTHON_BASES: Final = ("NamedTuple", "Protocol", "Enum", "IntEnum", "Flag", "IntFlag", "StrEnum", "TypedDict")
 """Bases of classes that mypyc leaves to Python."""

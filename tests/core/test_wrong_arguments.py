@@ -30,7 +30,7 @@ from sansnet_core import (
 )
 from sansnet_core.proto.frames import Frames
 from sansnet_core.records import replace
-from sansnet_core.testing import OUTSIDER, SERVER, GuestStack, Pair, make_config
+from sansnet_core.testing import OUTSIDER, SERVER, SERVER6, GuestStack, Pair, make_config
 from sansnet_core.testing.packets import IPV4, SYN, Segment, echo_request, ethernet, udp
 
 WRONG: Any = None
@@ -239,6 +239,23 @@ def test_a_datagram_that_no_packet_can_carry_opens_nothing(kind: str) -> None:
     with pytest.raises(UsageError, match="data: a datagram cannot carry 65508 bytes; give at most 65507"):
         network.datagram_received(names[kind], Endpoint(SERVER, 53), bytes(65508), 0, 64, 0, 0.0)
     assert [flow.received for flow in network.flows()] == [0] * 4
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+@pytest.mark.parametrize(("socket", "other"), [(SERVER, SERVER6), (SERVER6, SERVER)])
+def test_a_datagram_has_the_family_of_its_socket(socket: bytes, other: bytes, forwarded: bool) -> None:
+    pair = Pair()
+    guest = pair.guest.address(len(socket))
+    if forwarded:
+        name = pair.network.forward_added(guest, 53, pair.now)
+    else:
+        pair.guest.send(udp(guest, 1000, socket, 53, b"question"))
+        pair.settle()
+        (order,) = pair.host.datagrams
+        name = order.socket
+    with pytest.raises(UsageError, match="is of another family than the address"):
+        pair.network.datagram_received(name, Endpoint(other, 53), b"answer", 0, 64, 0, pair.now)
+    assert pair.network.take_frames() == []
 
 
 def test_nothing_is_read_after_the_end_of_a_stream() -> None:

@@ -140,11 +140,10 @@ def test_a_datagram_too_large_for_ip_is_refused() -> None:
     assert Bench().refused(fragment(0xFFF8)) is Reason.FRAGMENT_MALFORMED
 
 
-def test_a_reassembled_packet_is_checked_like_any_other() -> None:
-    bench = Bench()
-    loopback = address("::1")
-    bench.receive(fragment(MORE, source=loopback))
-    assert bench.refused(fragment(8, source=loopback)) is Reason.IP_SOURCE
+@pytest.mark.parametrize("field", [MORE, 8])
+@pytest.mark.parametrize("source", ["::1", "::", "ff02::1"])
+def test_the_source_of_a_fragment_is_checked_like_that_of_a_packet(source: str, field: int) -> None:
+    assert Bench().refused(fragment(field, source=address(source))) is Reason.IP_SOURCE
 
 
 def test_the_offload_of_the_last_fragments_frame_is_not_the_datagrams() -> None:

@@ -226,6 +226,24 @@ def test_what_is_no_answer_to_a_syn_changes_nothing(flags: int, distance: int) -
     assert bytes(stream.received) == b"well"
 
 
+@pytest.mark.parametrize("sequence", [0, 1, 2])
+@pytest.mark.parametrize("data", [b"", b"data"])
+@pytest.mark.parametrize("flags", [ACK, FIN | ACK])
+def test_an_acknowledgment_of_our_syn_without_a_syn_of_the_guest_is_dropped(
+    sequence: int, data: bytes, flags: int
+) -> None:
+    """RFC 9293, 3.10.7.3, fifth. The number of the guest's SYN is not known yet, so any number is as good."""
+    pair = Pair()
+    peer, stream, _ = invited(pair)
+    assert peer.send(flags, data, sequence=sequence) == []
+    assert not stream.closed
+    assert pair.network.statistics().drops == {Reason.TCP_SEQUENCE: 1}
+    syn_ack(peer)
+    peer.data(b"well")
+
+    assert bytes(stream.received) == b"well"
+
+
 def test_a_guest_that_connects_at_the_same_time_from_the_same_port_gets_one_connection() -> None:
     """Simultaneous open (RFC 9293, 3.5, figure 7): the guest answers our SYN, and its own is ignored."""
     pair = Pair(script=HostScript(produce=b"hello"))

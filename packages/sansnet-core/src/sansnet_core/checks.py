@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from math import isfinite
 from typing import Final
 
-from sansnet_core.addresses import AnyAddress, AnyPrefix, Endpoint, Prefix, checked_port, packed
+from sansnet_core.addresses import AnyAddress, AnyPrefix, Endpoint, Prefix, checked_port, format, packed
 from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import ConfigError, UsageError, expect
 from sansnet_core.fields import AnyEndpoint, any_endpoint
@@ -193,6 +193,19 @@ def datagram(source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: in
     number("ttl", ttl, 255)
     number("tos", tos, 255)
     address("local", local)
+
+
+def same_family(source: Endpoint, socket: SocketId, address: bytes) -> None:
+    """Check that a datagram came to a socket of its family, of which `address` is one.
+
+    Raises:
+        UsageError: it did not.
+    """
+    if len(source.address) != len(address):
+        raise UsageError(
+            f"source: {source} is of another family than the address {format(address)} of socket {socket}; "
+            "give the IPv4 address if the socket gave one that is mapped into IPv6"
+        )
 
 
 def echo(source: bytes, sequence: int, data: bytes, ttl: int, tos: int) -> None:

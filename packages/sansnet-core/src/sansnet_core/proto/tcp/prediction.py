@@ -206,8 +206,9 @@ class Prediction:
         in_flight = (sender.next - una) & MASK
         room = (receiver.edge - sequence) & MASK
         state = flow.lifecycle[0]
-        if (
-            sequence != receiver.next
+        if (  # the state first: before the guest's SYN, others of these have no values
+            not (state is ESTABLISHED or (state is SYN_ACK_SENT and acked == in_flight))
+            or sequence != receiver.next
             or count + fin > room
             or receiver.gap is not None
             or (receiver.fin is not None and (count or fin))
@@ -216,7 +217,6 @@ class Prediction:
             or sender.loss is not None
             or not sender.window
             or (sequence - sender.wl1) & MASK >= HALF
-            or not (state is ESTABLISHED or (state is SYN_ACK_SENT and acked == in_flight))
         ):
             return False
         shared = self._shared
