@@ -448,7 +448,7 @@ class TcpFlow(Output):
         shared, receiver = self.shared, self.receiver
         now = shared.context.now
         if receiver.gap is not None and receiver.ack_now:
-            self.acknowledge()  # by itself, since segments with data carry no SACK
+            self.report_gap()
         ends = down is EOF_SEEN
         if (ends or self.sender.buffer.unsent) and self.new_data(now, ends=ends):
             self.fire(states.DOWN_DRAINED)

@@ -18,6 +18,7 @@ from sansnet_core.errors import UsageError
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.gap import Gap
+from sansnet_core.proto.tcp.sending import DUPLICATES
 from sansnet_core.wire.tcp import HALF, MASK, add, diff
 
 __all__ = ["Receiver"]
@@ -209,6 +210,18 @@ class Receiver:
         """At most `max_blocks` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
         return self.gap.blocks(self.next, max_blocks) if self.gap is not None else []
 
+    def take_reports(self, *, sack: bool) -> int:
+        """How many acknowledgments are to be sent at once because of the gap; then no more are due.
+
+        With SACK, one of them tells everything. Without it, the guest counts duplicates: one for each segment beyond
+        the gap (RFC 5681, 4.2), but no more than it needs for a fast retransmit.
+        """
+        assert self.gap is not None
+        self.ack_now = False
+        late = self.gap.take_late()
+        is_new = self.acknowledged != self.next  # then the first one is no duplicate
+        return 1 if sack else max(min(late, DUPLICATES) + is_new, 1)
+
     # acknowledgments and the window
 
     def delivered(self, count: int, mss: int) -> bool:
@@ -285,7 +298,7 @@ class Receiver:
             The window in bytes, as the guest sees it.
         """
         self.acknowledged = self.next
-        self.ack_now = False
+        self.ack_now = self.ack_now and self.gap is not None  # see `take_reports`
         self.ack_due = inf
         scale = self.scale
         window = (self.edge - self.next) & MASK
