@@ -140,11 +140,12 @@ def test_a_datagram_too_large_for_ip_is_refused() -> None:
     assert Bench().refused(fragment(0xFFF8)) is Reason.FRAGMENT_MALFORMED
 
 
-def test_a_reassembled_packet_is_checked_like_any_other() -> None:
+def test_the_source_of_each_fragment_is_checked() -> None:
     bench = Bench()
     loopback = address("::1")
-    bench.receive(fragment(MORE, source=loopback))
-    assert bench.refused(fragment(8, source=loopback)) is Reason.IP_SOURCE
+    for offset in (MORE, 8):
+        assert bench.refused(fragment(offset, source=loopback)) is Reason.IP_SOURCE
+    assert bench.received == []
 
 
 def test_the_offload_of_the_last_fragments_frame_is_not_the_datagrams() -> None:
