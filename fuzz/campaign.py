@@ -116,7 +116,11 @@ class Campaign:
                 if now >= said + _PROGRESS:
                     said = now
                     done = sum(each.executions for each in self.sums.values())
-                    print(f"fuzz/run: {now - begin:.0f} s, {done} executions, {len(self.filed)} filed", flush=True)
+                    print(
+                        f"fuzz/run: {now - begin:.0f} s, {done} executions in the turns that have ended, "
+                        f"{len(self.filed)} filed",
+                        flush=True,
+                    )
                 if self.broken and not self._turns:
                     break
         finally:
@@ -187,6 +191,8 @@ class Campaign:
             self._report(place)
 
     def _report(self, place: Path) -> None:
+        if place in self.filed:  # several processes may have found it
+            return
         self.filed.append(place)
         print(f"fuzz/run: filed {_shown(place)}", flush=True)
         if (size := place.stat().st_size) <= _SHOWN:
@@ -222,13 +228,15 @@ def _table(sums: dict[str, _Sum]) -> Iterable[str]:
 
 def _replay(targets: Sequence[Target], regressions: Path, out: IO[str]) -> int:
     """Run all inputs in the repository once; the number of those that fail."""
-    failed = 0
+    failed = count = 0
     for target in targets:
         for name, data in inputs_of(target, regressions):
+            count += 1
             failure = attempt(target, data)
             if failure is not None:
                 failed += 1
                 print(f"{target.name}: {name}\n{failure.report}", file=out)
+    print(f"fuzz/run: {count} inputs of {len(targets)} targets, {failed} failed", file=out)
     return failed
 
 
@@ -293,6 +301,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(_table(campaign.sums)), flush=True)
     if idle := [name for name, each in campaign.sums.items() if not each.executions]:
         print(f"fuzz/run: there was no time for {', '.join(idle)}")
+    if blind := [name for name, each in campaign.sums.items() if each.executions and not each.edges]:
+        print(
+            f"fuzz/run: {', '.join(blind)} reached no code that is watched, so inputs are chosen by chance alone; "
+            "see fuzz/README.md, Add a target",
+            file=sys.stderr,
+        )
     for words in campaign.broken:
         print(f"fuzz/run: the process of {words}", file=sys.stderr)
     return 1 if campaign.filed or campaign.broken else 0
