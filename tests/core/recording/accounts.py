@@ -58,7 +58,7 @@ def wrong_accounts(network: Network) -> list[str]:
     after = accounts(network)
     wrong = [name for name in before if before[name] != after[name]]
     table, shared = inside._tcp._table, inside._tcp._shared
-    flows = set(table.by_key.values())
+    flows = set(table.all())
     if flows != set(table.by_socket.values()):
         wrong.append("tcp by key")
     if not {*shared.delayed._queue, *shared.time_wait._queue} <= flows:

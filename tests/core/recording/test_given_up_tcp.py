@@ -161,6 +161,26 @@ def test_a_connection_that_is_over_for_the_host_has_no_socket_to_close() -> None
     assert_nothing_left(bench)
 
 
+def test_a_guest_that_is_done_hears_nothing_of_it() -> None:
+    """It may have another connection with the same ends."""
+    bench, guest, flow = begun()
+    guest.data(b"hello")
+    bench.network.stream_ended(SocketId(1), bench.now)
+    bench.collect()
+    guest.segments()
+    guest.seen += 1
+    guest.fin()
+    bench.wait(3)
+    assert flow.lifecycle[:2] == ("GONE", "DRAINING")
+    guest.segments()
+    bench.packets.clear()
+    bench.take()
+    give_up(bench, flow)
+    assert bench.take() == [CloseSocket(SocketId(1), True, ECONNABORTED)]
+    assert guest.segments() == []
+    assert_nothing_left(bench)
+
+
 @pytest.mark.parametrize("part", [True, False], ids=["attempts", "connection"])
 def test_all_sockets_of_several_attempts_are_closed(part: bool) -> None:
     bench, bindings = named(default_action=Action.ALLOW)

@@ -145,3 +145,25 @@ def test_what_came_before_the_failure_reaches_the_guest() -> None:
     got = peer.take()
     assert got[-1].flags & RST
     assert b"".join(s.payload for s in got) == b"413 too large"
+
+
+def test_fin_waits_behind_data_that_fills_the_window() -> None:
+    """RFC 9293, 3.8.6: FIN takes a sequence number, for which the window must have room."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.window = 14_600
+    peer.open()
+    stream = pair.host.stream
+    pair.network.stream_received(stream.socket, bytes(14_600), pair.now)
+    pair.network.stream_ended(stream.socket, pair.now)
+    pair._outputs(pair.now)
+    pair.settle()
+    segments = peer.take()
+    assert sum(len(segment.payload) for segment in segments) == 14_600
+    assert not any(segment.flags & FIN for segment in segments)
+
+    answers = []
+    for segment in segments:
+        peer.accept([segment])
+        answers += peer.send()
+    assert [(answer.flags & FIN, answer.sequence, answer.payload) for answer in answers] == [(FIN, peer.expected, b"")]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sansnet_core import KeepAlive, Limits
 from sansnet_core.proto.tcp.keepalive import schedule
 from sansnet_core.testing import OUTSIDER, SERVER, SERVER6, HostScript, ManualConnection, Pair, make_config
-from sansnet_core.testing.packets import ACK, FIN, RST, SYN
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
 
 
 def opened() -> tuple[Pair, ManualConnection]:
@@ -35,7 +35,7 @@ def orders(pair: Pair) -> list[KeepAlive]:
 @pytest.mark.parametrize(
     ("silence", "idle", "interval", "count"),
     [
-        (0.3, 1, 1, 3),
+        (0.95, 1, 1, 3),
         (2.1, 2, 1, 3),
         (9.0, 9, 4, 3),
         (10.0, 10, 5, 9),
@@ -120,6 +120,72 @@ def test_a_probe_of_a_closed_window_is_none_of_the_peer() -> None:
         peer.data(bytes(1000))
     pair.wait(5.0)
     peer.send(ACK, sequence=peer.sequence - 1)
+
+    assert orders(pair) == []
+
+
+def _fill(pair: Pair, peer: ManualConnection) -> None:
+    """Send until the window is closed, as the guest sees it; the host takes nothing."""
+    pair.host.stream.blocked = True
+    assert peer.syn_ack is not None
+    scale = peer.syn_ack.scale or 0
+    answers = peer.data(bytes(1001))
+    edge = peer.sequence + 1001
+    while edge > peer.sequence:
+        answers += peer.data(bytes(min(edge - peer.sequence, 1460)))
+        pair.wait(0.003)
+        answers += peer.take()
+        edge = answers[-1].acknowledgment + (answers[-1].window << scale)
+
+
+@pytest.mark.parametrize("window", [20_000, 100_000, 4 << 20])
+def test_a_closed_window_is_probed_without_a_keepalive(window: int) -> None:
+    """A scaled window of 0 has some bytes left, which the guest does not see (RFC 7323, 2.3)."""
+    pair = Pair(make_config(limits=Limits(tcp_window=window)))
+    peer = ManualConnection(pair)
+    peer.open(scale=7)
+    for _ in range(3):
+        _fill(pair, peer)
+        for number in range(8):  # by Linux
+            pair.wait(0.2 * 2**number)
+            peer.send(ACK, sequence=peer.sequence - 1)
+        pair.host.stream.blocked = False
+        pair.settle()
+        peer.take()
+    peer.data(b"more")
+    assert orders(pair) == []
+    pair.wait(60.0)
+    peer.take()
+    probe(peer)
+
+    assert [order.idle for order in orders(pair)] == [60]
+
+
+def test_a_probe_that_crosses_the_update_of_the_window_is_none_of_the_peer() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_window=20_000)))
+    peer = ManualConnection(pair)
+    peer.open(scale=7)
+    _fill(pair, peer)
+    pair.wait(5.0)
+    pair.host.stream.blocked = False
+    pair.settle()
+    assert peer.take()[-1].window == 20_000
+    probe(peer)
+    assert orders(pair) == []
+
+    pair.wait(30.0)  # the guest has nothing to send, so it is idle
+    probe(peer)
+    assert [order.idle for order in orders(pair)] == [30]
+
+
+@pytest.mark.parametrize("repeated_after", [0.0, 0.2, 0.8])
+def test_a_byte_that_is_sent_again_is_no_probe(repeated_after: float) -> None:
+    """Its acknowledgment was lost, or came late."""
+    pair, peer = opened()
+    pair.wait(5.0)
+    peer.data(b"x")
+    pair.wait(repeated_after)
+    peer.send(ACK | PSH, b"x", sequence=peer.sequence - 1)
 
     assert orders(pair) == []
 

@@ -317,6 +317,60 @@ def test_a_gap_is_reported_without_sack_if_the_guest_did_not_offer_it() -> None:
     assert [(report.acknowledgment, report.sack) for report in reports] == [(peer.sequence, ())]
 
 
+def _beyond_a_gap(pair: Pair, peer: ManualConnection, *numbers: int) -> list[Segment]:
+    """The answers to segments of 1000 bytes that the guest sends in one batch."""
+    for number in numbers:
+        pair.guest.send(peer.segment(ACK, bytes(1000), sequence=peer.sequence + 1000 * number).ip())
+    pair.settle()
+    return [answer for answer in peer.take() if not answer.payload]
+
+
+@pytest.mark.parametrize(("late", "duplicates"), [(1, 1), (2, 2), (3, 3), (29, 3)])
+def test_without_sack_a_batch_brings_as_many_duplicates_as_a_fast_retransmit_needs(late: int, duplicates: int) -> None:
+    """RFC 5681, 4.2 and 3.2: otherwise only the guest's timer would repair the loss."""
+    pair, peer = _opened(sack=False)
+    answers = _beyond_a_gap(pair, peer, *range(1, late + 1))
+    assert [answer.acknowledgment for answer in answers] == [peer.sequence] * duplicates
+
+    answers = _beyond_a_gap(pair, peer, late + 1)
+    assert [answer.acknowledgment for answer in answers] == [peer.sequence]
+
+
+def test_duplicates_follow_the_acknowledgment_of_what_came_before_the_gap() -> None:
+    pair, peer = _opened(sack=False)
+    answers = _beyond_a_gap(pair, peer, 0, 2, 3, 4, 5)
+    assert [answer.acknowledgment for answer in answers] == [peer.sequence + 1000] * 4
+
+    answers = _beyond_a_gap(pair, peer, 0)
+    assert [answer.acknowledgment for answer in answers] == [peer.sequence + 1000]
+
+
+def test_with_sack_a_batch_brings_one_report() -> None:
+    pair, peer = _opened()
+    answers = _beyond_a_gap(pair, peer, *range(1, 30))
+    assert [answer.sack for answer in answers] == [((peer.sequence + 1000, peer.sequence + 30_000),)]
+
+
+@pytest.mark.parametrize("sack", [False, True])
+def test_a_retransmission_does_not_replace_the_report_of_a_gap(sack: bool) -> None:
+    """RFC 2018, 4: frames are lost in both directions, and the guest reports its loss behind data of its own."""
+    pair, peer = _opened(sack=sack)
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    sent = peer.take()
+    pair.guest.send(peer.segment(ACK, bytes(1000), sequence=peer.sequence + 1000).ip())
+    blocks = ((sent[1].sequence, sent[6].sequence),) if sack else ()
+    for _ in range(3):
+        pair.guest.send(peer.segment(ACK, sequence=peer.sequence + 2000, sack=blocks).ip())
+    pair.settle()
+    answers = peer.take()
+
+    assert [answer.sequence for answer in answers if answer.payload] == [sent[0].sequence]
+    (report,) = [answer for answer in answers if not answer.payload]
+    assert report.acknowledgment == peer.sequence
+    assert report.sack == (((peer.sequence + 1000, peer.sequence + 2000),) if sack else ())
+
+
 def test_a_filled_gap_is_acknowledged_at_once() -> None:
     pair, peer = _opened()
     peer.send(ACK, b"world", sequence=peer.sequence + 6)

@@ -250,7 +250,8 @@ class Limits(Record):
     echo_idle: float = 60.0
     """Idle time after which a ping flow ends."""
     tcp_keepalive: float = 7200.0
-    """Idle time after which keep-alive probes are sent to the guest (RFC 9293, 3.8.4)."""
+    """Idle time after which keep-alive probes are sent to the guest (RFC 9293, 3.8.4); also the most time that a host
+    has to take the data of a connection that the guest has closed completely."""
     tcp_linger: float = 2.0
     """TIME-WAIT towards the guest: how long a closed connection is kept, to acknowledge a repeated FIN."""
 

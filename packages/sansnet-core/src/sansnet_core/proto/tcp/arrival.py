@@ -8,6 +8,7 @@ from sansnet_core.errors import Reason
 from sansnet_core.orders import Buffer, KeepAlive
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.keepalive import LEAST_IDLE
 from sansnet_core.proto.tcp.states import ESTABLISHED, FIN_UNACKNOWLEDGED
 from sansnet_core.wire.tcp import ACK, FIN, MASK, RST, SYN, TcpHeader, add, diff, parse_syn_options
 
@@ -112,8 +113,7 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         if flags & RST or diff(tcp.sequence, receiver.edge) > 0:
             flow.drop(Reason.TCP_SEQUENCE)
         elif flags & ACK and state is ESTABLISHED:
-            # While the window is closed, Linux probes it by the same segment as for a keepalive
-            if not flags & FIN and add(tcp.sequence, 1) == receiver.next != receiver.edge:
+            if not flags & FIN and add(tcp.sequence, 1) == receiver.next:
                 _guest_probed(flow, silence)
             _acknowledge(flow, tcp, size, buf, now)
             flow.schedule_flush()
@@ -133,7 +133,11 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
 
 
 def _guest_probed(flow: TcpFlow, silence: float) -> None:
-    """The guest has sent a keepalive probe after `silence` seconds without a segment."""
+    """The guest has sent a segment just below the window, after `silence` seconds: perhaps a keepalive probe."""
+    if silence < LEAST_IDLE:
+        return  # it is the repetition of a byte
+    if flow.receiver.window_probed():
+        return  # Linux sends the same segment then
     if schedule := flow.keep_alive().new_schedule(silence):
         flow.shared.context.out.orders.append(KeepAlive(flow.socket, *schedule))
 

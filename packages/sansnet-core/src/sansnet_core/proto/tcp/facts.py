@@ -31,7 +31,7 @@ def sent(flow: TcpFlow, count: int) -> None:
     flow.release(count)
     if flow.lifecycle[2] is FIN_SEEN:
         flow.check_up_drained()
-    if may_open and receiver.window_opens(flow.terms.own_mss, flow.shared.memory.window(receiver.limit)):
+    elif may_open and receiver.window_opens(flow.terms.own_mss, flow.shared.memory.window(receiver.limit)):
         receiver.acknowledge_now()
         flow.schedule_flush()
 

@@ -128,7 +128,7 @@ class TcpFlow(Output):
         self.socket = self.first_socket = socket
         self._host = None if host == remote else host
         self.inbound = inbound
-        self.deadline = self.queued = inf
+        self.deadline = self.queued = self.ends_at = inf
         self.ticket = 0
         if undecided:
             self.lifecycle = states.UNDECIDED_INBOUND if inbound else states.UNDECIDED_INITIAL
@@ -141,7 +141,6 @@ class TcpFlow(Output):
         self.reason: Reason | None = None
         self.failure: ExtendedError | None = None
         self.sent = self.received = self.held = self.errno = 0
-        self.ends_at = inf
         self.dirty = False
         self._awaits_budget = False
 
@@ -168,8 +167,12 @@ class TcpFlow(Output):
 
     def _await_syn(self, interval: float) -> None:
         """Give up unless the SYN is repeated in time: a guest that closes its socket now may send nothing at all."""
+        self.end_after(2 * interval + SYN_GRACE)
+
+    def end_after(self, wait: float) -> None:
+        """Limit the present state to `wait` seconds."""
         context = self.shared.context
-        self.ends_at = context.now + 2 * interval + SYN_GRACE
+        self.ends_at = context.now + wait
         if self.ends_at < self.deadline:
             context.timers.arm(self, min(self.ends_at, context.now + MIN_RTO))  # early: see `_arm`
 
@@ -177,7 +180,7 @@ class TcpFlow(Output):
         """Take the terms of the guest's SYN or SYN-ACK."""
         self.irs = syn.sequence
         self.terms = terms = self._terms(options)
-        self.receiver = Receiver(syn.sequence, terms.window)
+        self.receiver = Receiver(syn.sequence, terms.window, terms.own_scale or 0)
         self.sender.agree(syn, terms)
 
     def _terms(self, options: TcpOptions) -> Terms:
@@ -245,14 +248,14 @@ class TcpFlow(Output):
         self.permission.decide(target)
         self._fail(error, reason, states.REFUSED)
 
-    def close(self, reason: Reason) -> None:
-        """The rules end the connection: both sides are reset."""
+    def close(self, reason: Reason | None, errno: int = EACCES) -> None:
+        """The rules, or a host that is too slow, end the connection: both sides are reset, as far as they are there."""
         if self.lifecycle[1] in HOST_EXISTS:
-            self.errno = EACCES
+            self.errno = errno
             self._close_socket(True)
-            self._fail(local_error(EACCES), reason, states.HOST_FAILED)
+            self._fail(local_error(errno), reason, states.HOST_FAILED)
 
-    def _fail(self, error: ExtendedError | None, reason: Reason, event: str) -> None:
+    def _fail(self, error: ExtendedError | None, reason: Reason | None, event: str) -> None:
         self.failure, self.reason = error, reason
         self.errno = error.errno if error else 0
         self.fire(event)
@@ -273,7 +276,7 @@ class TcpFlow(Output):
             self.shared.pending[self.inbound] -= 1
         for effect in change.effects:
             _EFFECTS[effect](self)
-        if change.is_over:
+        if change.has_ended:
             self.shared.forget(self)
 
     def _answer(self) -> None:
@@ -365,8 +368,7 @@ class TcpFlow(Output):
             return
         self.attempts = None
         self._host = host or self._host
-        self.failure = error
-        self.errno = error.errno
+        self.failure, self.errno = error, error.errno
         if self.dirty:
             self.flush()  # the guest still gets the data that came before the failure
         self.fire(states.HOST_FAILED)
@@ -446,7 +448,7 @@ class TcpFlow(Output):
         shared, receiver = self.shared, self.receiver
         now = shared.context.now
         if receiver.gap is not None and receiver.ack_now:
-            self.acknowledge()  # by itself, since segments with data carry no SACK
+            self.report_gap()
         ends = down is EOF_SEEN
         if (ends or self.sender.buffer.unsent) and self.new_data(now, ends=ends):
             self.fire(states.DOWN_DRAINED)

@@ -26,10 +26,10 @@ class Gap:
         size: bytes held, with the cost of keeping each piece; 0 if there are no pieces.
     """
 
-    __slots__ = ("_latest", "_pieces", "_ranges", "size")
+    __slots__ = ("_late", "_latest", "_pieces", "_ranges", "size")
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size = self._late = 0
         self._pieces: list[tuple[int, Buffer]] = []
         self._ranges: list[tuple[int, int]] = []
         """The ranges that the pieces cover, adjacent ones joined, so that SACK need not look at a thousand pieces."""
@@ -50,6 +50,7 @@ class Gap:
             data: the data.
             max_pieces: bound on the pieces.
         """
+        self._late += 1
         pieces = self._pieces
         sequence = self._latest = add(start, ahead)
         # Begin with the last piece that does not begin later
@@ -100,6 +101,11 @@ class Gap:
         while ranges and diff(ranges[0][0], start) <= 0:
             ranges.pop(0)  # the whole range is in order, since its pieces are adjacent
         return ready
+
+    def take_late(self) -> int:
+        """The segments that have come since the last call."""
+        late, self._late = self._late, 0
+        return late
 
     def discard(self) -> int:
         """Free the last piece. The guest still has the data, even if SACK reported it as received (RFC 2018, 8).

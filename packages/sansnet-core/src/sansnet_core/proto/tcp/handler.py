@@ -61,7 +61,7 @@ class Tcp:
         self.prediction = Prediction(context, self._shared, self._flows, self.opening, icmp_errors)
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return len(self._table)
 
     @property
     def held(self) -> int:
@@ -70,7 +70,7 @@ class Tcp:
 
     def flows(self) -> list[FlowReport]:
         """A report on each connection."""
-        return [reports.report(flow) for flow in self._flows.values()]
+        return [reports.report(flow) for flow in self._table.all()]
 
     # the guest
 
@@ -223,7 +223,7 @@ class Tcp:
 
     def judge_again(self) -> None:
         """Reset the connections that the present rules close."""
-        for flow in list(self._flows.values()):
+        for flow in self._table.all():
             if not self.opening.is_allowed(flow):
                 flow.awake().close(Reason.REFUSED)
 
@@ -270,8 +270,12 @@ class Tcp:
         """The deadline of `Memory.resume_at` has passed; `flush` resumes the streams."""
 
     def _forget(self, flow: TcpFlow) -> None:
-        """Remove a connection that is over on both sides."""
+        """Remove a connection that is over on both sides, or let the host take the data that a guest has left."""
         context, shared = self.context, self._shared
+        if flow.lifecycle[1] is states.DRAINING:
+            self._table.drain(flow)
+            flow.end_after(context.config.limits.tcp_keepalive)
+            return
         if not self._table.remove(flow):
             return
         shared.connecting.pop(flow, None)

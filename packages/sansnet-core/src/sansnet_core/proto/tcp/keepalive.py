@@ -17,7 +17,10 @@ from typing import Final, NamedTuple
 
 from sansnet_core.mypyc import mypyc_attr
 
-__all__ = ["Keepalive", "Schedule", "schedule"]
+__all__ = ["LEAST_IDLE", "Keepalive", "Schedule", "schedule"]
+
+LEAST_IDLE: Final = 0.9
+"""Seconds of silence before a keepalive: TCP_KEEPIDLE is at least 1 s (tcp(7)), and the times are inexact."""
 
 _MAX_ORDERS: Final = 16
 """Most orders of one connection: a guest that changes its interval all the time must not keep the driver busy."""

@@ -101,7 +101,7 @@ class Output:
         end = Sender.REST_SIZE + Receiver.REST_SIZE
         self.sender = Sender(0)
         self.sender.wake(state[: Sender.REST_SIZE], self.terms)
-        self.receiver = Receiver(0, self.terms.window)
+        self.receiver = Receiver(0, self.terms.window, self.terms.own_scale or 0)
         self.receiver.wake(state[Sender.REST_SIZE : end])
         guest, remote = endpoints(self.key)
         self._headers = FlowHeaders(egress, remote, guest, TCP, state[end:])
@@ -165,6 +165,11 @@ class Output:
             options = sack_option(receiver.sack_blocks(terms.sack_blocks))
         self._send(self.sender.ack_sequence, ACK, b"", options)
 
+    def report_gap(self) -> None:
+        """Send the acknowledgments of a gap that are due: without data, since data carries no SACK."""
+        for _ in range(self.receiver.take_reports(sack=self.terms.sack)):
+            self.acknowledge()
+
     def new_data(self, now: float, *, ends: bool) -> bool:
         """Send as much of the unsent data as the guest's window has room for.
 
@@ -190,9 +195,10 @@ class Output:
                 return True
             else:
                 self._send(sequence, ACK | PSH, payload)
-        if ends:
-            self._send(sender.send_fin(now), ACK | FIN, b"")
-        return ends
+        if not ends or not sender.fin_may_go:
+            return False
+        self._send(sender.send_fin(now), ACK | FIN, b"")
+        return True
 
     def window_probe(self, now: float) -> None:
         """Send a byte beyond the guest's window (RFC 9293, 3.8.6.1)."""

@@ -3,7 +3,8 @@
 Theory of operation. A byte is acknowledged once the driver has the order to send it; the driver keeps it until the
 host's socket takes it. The window is the limit minus the bytes that the socket has not taken yet. So a slow host closes
 the window, and the guest waits and need not retransmit. The window's right edge never moves left (RFC 9293, 3.8.6),
-so its size is `(edge - next) & MASK`.
+so its size is `(edge - next) & MASK`. With window scaling the guest sees less: it is rounded down (RFC 7323, 2.3). All
+decisions are made by the window that the guest sees: `window >> scale << scale`.
 Data beyond a gap is kept, bounded in bytes by the window and in pieces by a limit, and reported by SACK (RFC 2018).
 """
 
@@ -17,6 +18,7 @@ from sansnet_core.errors import UsageError
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.gap import Gap
+from sansnet_core.proto.tcp.sending import DUPLICATES
 from sansnet_core.wire.tcp import HALF, MASK, add, diff
 
 __all__ = ["Receiver"]
@@ -41,6 +43,8 @@ class Receiver:
         next: RCV.NXT.
         edge: right edge of the window offered to the guest; data up to it is accepted.
         limit: most bytes held for the host.
+        scale: shift of the windows that the guest sees.
+        closed: RCV.NXT when the window that the guest saw was last closed; None if it was not, or was probed since.
         unsent: bytes of `SendStream` orders that the host's socket has not taken yet.
         acknowledged: the acknowledgment number of the last segment sent.
         gap: the data held beyond a gap; None if there is none.
@@ -55,18 +59,22 @@ class Receiver:
         "ack_due",
         "ack_now",
         "acknowledged",
+        "closed",
         "edge",
         "fin",
         "gap",
         "largest_window",
         "limit",
         "next",
+        "scale",
         "unsent",
     )
 
-    def __init__(self, irs: int, limit: int) -> None:
+    def __init__(self, irs: int, limit: int, scale: int = 0) -> None:
         self.next = self.acknowledged = following = (irs + 1) & MASK
         self.limit = limit
+        self.scale = scale
+        self.closed: int | None = None
         self.largest_window = window = limit if limit < 65535 else 65535  # a SYN-ACK's is never scaled (RFC 7323, 2.2)
         self.edge = (following + window) & MASK
         self.unsent = 0
@@ -202,6 +210,18 @@ class Receiver:
         """At most `max_blocks` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
         return self.gap.blocks(self.next, max_blocks) if self.gap is not None else []
 
+    def take_reports(self, *, sack: bool) -> int:
+        """How many acknowledgments are to be sent at once because of the gap; then no more are due.
+
+        With SACK, one of them tells everything. Without it, the guest counts duplicates: one for each segment beyond
+        the gap (RFC 5681, 4.2), but no more than it needs for a fast retransmit.
+        """
+        assert self.gap is not None
+        self.ack_now = False
+        late = self.gap.take_late()
+        is_new = self.acknowledged != self.next  # then the first one is no duplicate
+        return 1 if sack else max(min(late, DUPLICATES) + is_new, 1)
+
     # acknowledgments and the window
 
     def delivered(self, count: int, mss: int) -> bool:
@@ -220,7 +240,8 @@ class Receiver:
         if not 0 <= count <= self.unsent:
             raise UsageError(f"count: {count} bytes were reported as sent, but only {self.unsent} were ordered")
         self.unsent -= count
-        offered = (self.edge - self.next) & MASK
+        scale = self.scale
+        offered = ((self.edge - self.next) & MASK) >> scale << scale
         return offered < mss or offered < self.largest_window >> 1
 
     def owe(self, count: int) -> None:
@@ -274,28 +295,43 @@ class Receiver:
             limit: most bytes to hold at present; at most `self.limit`.
 
         Returns:
-            The window in bytes.
+            The window in bytes, as the guest sees it.
         """
         self.acknowledged = self.next
-        self.ack_now = False
+        self.ack_now = self.ack_now and self.gap is not None  # see `take_reports`
         self.ack_due = inf
+        scale = self.scale
         window = (self.edge - self.next) & MASK
-        gain = limit - self.unsent - window
-        if gain >= mss or gain >= limit >> 1:  # as much as `_min_step`, or more
-            self.edge = (self.edge + gain) & MASK
-            window += gain
+        room = limit - self.unsent
+        gain = (room >> scale << scale) - (window >> scale << scale)
+        if gain > 0 and (gain >= mss or gain >= limit >> 1):  # as much as `_min_step`, or more
+            self.edge = (self.next + room) & MASK
+            window = room
         if window > self.largest_window:
             self.largest_window = window
+        window = window >> scale << scale
+        if not window:
+            self.closed = self.next
         return window
 
     def window_opens(self, mss: int, limit: int) -> bool:
         """Whether the guest may be waiting for a larger window, and one can be offered."""
-        offered = (self.edge - self.next) & MASK
-        gain = limit - self.unsent - offered
+        scale = self.scale
+        offered = ((self.edge - self.next) & MASK) >> scale << scale
+        gain = (limit - self.unsent >> scale << scale) - offered
         step = _min_step(mss, limit)
         if offered < step:
             return gain >= step
-        return offered < self.largest_window >> 1 and gain >= self.largest_window >> 2
+        largest = self.largest_window
+        return offered < largest >> 1 and gain >= max(step, min(largest, limit) >> 2)
+
+    def window_probed(self) -> bool:
+        """The guest has sent a probe: whether it is one of a closed window, which may have opened in the meantime.
+
+        If the window is still closed, the answer says so, and the next probe is one of the window too.
+        """
+        was_closed, self.closed = self.closed == self.next, None
+        return was_closed
 
 
 def _min_step(mss: int, limit: int) -> int:

@@ -16,7 +16,7 @@ from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.questions import Questions
 from sansnet_core.proto.tcp.refusal import local_error
 from sansnet_core.proto.tcp.shared import TcpShared
-from sansnet_core.proto.tcp.states import GONE, HANDSHAKE, HOST_EXISTS, SYN_RECEIVED, TIME_WAIT
+from sansnet_core.proto.tcp.states import DRAINING, GONE, HANDSHAKE, HOST_EXISTS, SYN_RECEIVED, TIME_WAIT
 from sansnet_core.proto.tcp.table import FlowTable
 from sansnet_core.wire.ip import TCP
 
@@ -45,7 +45,7 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
         flow.awake()
     guest, host, _, _ = flow.lifecycle
     names = table.names(flow) or [flow.socket]
-    if guest is GONE:  # perhaps the effects of that are missing
+    if guest is GONE and host is not DRAINING:  # perhaps the effects of that are missing
         with suppress(Exception):
             flow.reset_connection()
     context.drop_packet(Reason.FAILED, TCP, flow.guest, flow.remote)
@@ -73,7 +73,7 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
 def recount(table: FlowTable, shared: TcpShared[TcpFlow], questions: Questions) -> None:
     """Correct all sums, from the connections that there are."""
     table.recount()
-    flows = list(table.by_key.values())
+    flows = table.all()
     shared.pending[:] = [
         sum(flow.lifecycle[0] in HANDSHAKE and flow.inbound is inbound for flow in flows) for inbound in (False, True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.states import ESTABLISHED, OPEN, UNDECIDED
+from sansnet_core.proto.tcp.states import ESTABLISHED, GONE, OPEN, UNDECIDED
 from sansnet_core.wire.ip import TCP
 
 __all__ = ["closed", "opened", "refused", "report"]
@@ -92,6 +92,6 @@ def _state(flow: TcpFlow) -> str:
     guest, host, up, down = flow.lifecycle
     if UNDECIDED in (guest, host):
         return UNDECIDED
-    if guest is ESTABLISHED and (up, down) != (OPEN, OPEN):
+    if guest is GONE or (guest is ESTABLISHED and (up, down) != (OPEN, OPEN)):
         return "CLOSING"
     return guest

@@ -177,6 +177,11 @@ class Sender:
         return self.window > (self.next - self.una) & MASK
 
     @property
+    def fin_may_go(self) -> bool:
+        """Whether FIN may be sent behind all data: the window has room or, with nothing in flight, it is a probe."""
+        return self.has_room or self.next == self.una
+
+    @property
     def fin_is_missing(self) -> bool:
         """Whether our FIN, which was sent, is the only thing that is not acknowledged."""
         return not self.buffer.held and add(self.una, 1) == self.next

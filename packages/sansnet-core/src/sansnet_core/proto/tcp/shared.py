@@ -31,7 +31,7 @@ class TcpShared(Generic[Flow]):
     Args:
         context: of the network.
         icmp_errors: of the network.
-        forget: called with a connection that is over on both sides.
+        forget: called with a connection whose guest's side is over, or both sides.
         expire: called with a connection when a deadline of it has passed.
 
     Attributes:

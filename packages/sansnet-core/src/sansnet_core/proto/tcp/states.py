@@ -63,6 +63,7 @@ GONE: Final = "GONE"
 
 CONNECTING: Final = "CONNECTING"
 CONNECTED: Final = "CONNECTED"
+DRAINING: Final = "DRAINING"
 
 OPEN: Final = "OPEN"
 FIN_SEEN: Final = "FIN_SEEN"
@@ -104,6 +105,7 @@ EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
         UNDECIDED: {ALLOWED: CONNECTING, REFUSED: GONE},
         CONNECTING: {HOST_CONNECTED: CONNECTED, HOST_FAILED: GONE},
         CONNECTED: {HOST_FAILED: GONE},
+        DRAINING: {HOST_FAILED: GONE},  # the guest's side is over, and nothing that it sends matters any more
         GONE: {},
     },
     UP: {
@@ -148,6 +150,12 @@ JOINT: Final = (
     ),
     # The guest ended first. Its ACK of our FIN shows that it has our ACK of its own FIN, so TIME-WAIT is not needed
     JointRule({GUEST: ESTABLISHED, UP: SHUT, DOWN: CLOSED}, {GUEST: GONE, HOST: GONE}, ("close_socket",)),
+    # The same two, while the host has not taken all data yet
+    JointRule(
+        {GUEST: ESTABLISHED, UP: FIN_SEEN, DOWN: ACKED}, {GUEST: TIME_WAIT, HOST: DRAINING}, ("start_time_wait",)
+    ),
+    JointRule({GUEST: ESTABLISHED, UP: FIN_SEEN, DOWN: CLOSED}, {GUEST: GONE, HOST: DRAINING}, ()),
+    JointRule({HOST: DRAINING, UP: SHUT}, {HOST: GONE}, ("close_socket",)),
     JointRule({GUEST: GONE, HOST: UNDECIDED}, {HOST: GONE}, ("withdraw_question",)),
     JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, ("abort_socket",)),
     JointRule({GUEST: GONE, HOST: CONNECTED}, {HOST: GONE}, ("abort_socket",)),
@@ -168,7 +176,7 @@ FLOWING: Final[Lifecycle] = (ESTABLISHED, CONNECTED, OPEN, OPEN)
 """A connection that is open in both directions."""
 HANDSHAKE: Final = frozenset((UNDECIDED, SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
 """States of `GUEST` before the handshakes with host and guest are complete."""
-HOST_EXISTS: Final = frozenset((CONNECTING, CONNECTED))
+HOST_EXISTS: Final = frozenset((CONNECTING, CONNECTED, DRAINING))
 """States of `HOST` in which there is a socket."""
 FIN_UNACKNOWLEDGED: Final = frozenset((FIN_WAIT, LAST_ACK))
 """States of `DOWN` in which our FIN was sent and not acknowledged."""
@@ -217,13 +225,13 @@ class Change(NamedTuple):
         effects: to run, in order.
         errno: that of `ERRNOS`; 0 for none.
         ends_handshake: the connection leaves the states of `HANDSHAKE`.
-        is_over: it is over on both sides.
+        has_ended: the side of the guest, or both sides, have ended by the event.
     """
 
     effects: tuple[str, ...]
     errno: int
     ends_handshake: bool
-    is_over: bool
+    has_ended: bool
 
 
 @cache
@@ -233,7 +241,7 @@ def change(states: Lifecycle, event: str) -> tuple[Lifecycle, Change | None]:
     before, guest = states[0], after[0]
     errno = ERRNOS.get((before, event), 0) if guest is not before else 0
     ends_handshake = before in HANDSHAKE and guest not in HANDSHAKE
-    is_over = guest is GONE and after[1] is GONE
-    if not (effects or errno or ends_handshake or is_over):
+    has_ended = guest is GONE and (before is not GONE or after[1] is GONE)
+    if not (effects or errno or ends_handshake or has_ended):
         return after, None
-    return after, Change(effects, errno, ends_handshake, is_over)
+    return after, Change(effects, errno, ends_handshake, has_ended)

@@ -17,46 +17,58 @@ class FlowTable:
 
     Attributes:
         by_key: addresses and ports as in the guest's segments -> connection.
+        draining: connections whose guest's side is over, while the host's has not taken all data yet. They are not in
+            `by_key`: the guest may have another connection with the same ends.
         by_socket: name of the host's socket -> connection.
         inbound: number of inbound connections.
     """
 
-    __slots__ = ("by_key", "by_socket", "inbound")
+    __slots__ = ("by_key", "by_socket", "draining", "inbound")
 
     def __init__(self) -> None:
         self.by_key: dict[bytes, TcpFlow] = {}
         self.by_socket: dict[SocketId, TcpFlow] = {}
+        self.draining: dict[TcpFlow, None] = {}
         self.inbound = 0
 
     def __len__(self) -> int:
-        return len(self.by_key)
+        return len(self.by_key) + len(self.draining)
+
+    def all(self) -> list[TcpFlow]:
+        """All connections."""
+        return [*self.by_key.values(), *self.draining]
 
     def add(self, flow: TcpFlow) -> None:
         """Add a connection."""
         self.by_key[flow.key] = self.by_socket[flow.socket] = flow
         self.inbound += flow.inbound
 
+    def drain(self, flow: TcpFlow) -> None:
+        """The guest's side of a connection is over."""
+        self.discard(flow)
+        self.draining[flow] = None
+
     def remove(self, flow: TcpFlow) -> bool:
         """Remove a connection; whether it was there."""
-        if self.by_key.get(flow.key) is flow:
-            del self.by_key[flow.key]
+        self.discard(flow)
         if self.by_socket.pop(flow.socket, None) is None:
             return False
         self.inbound -= flow.inbound
         return True
 
     def discard(self, flow: TcpFlow) -> None:
-        """Remove a connection that is given up, if its end has not done so; `recount` removes its sockets."""
+        """Remove a connection, but for its sockets; `recount` removes those of one that is given up."""
         if self.by_key.get(flow.key) is flow:
             del self.by_key[flow.key]
+        self.draining.pop(flow, None)
 
     def names(self, flow: TcpFlow) -> list[SocketId]:
         """The names of all sockets of a connection."""
         return [socket for socket, other in self.by_socket.items() if other is flow]
 
     def recount(self) -> None:
-        """Correct what may be wrong after an exception, from the connections that there are by their ends."""
-        known = set(self.by_key.values())
+        """Correct what may be wrong after an exception, from the connections that there are."""
+        known = set(self.all())
         for socket in [socket for socket, flow in self.by_socket.items() if flow not in known]:
             del self.by_socket[socket]
         self.inbound = sum(flow.inbound for flow in known)
@@ -77,4 +89,4 @@ class FlowTable:
 
     def inbound_is_full(self, limits: Limits) -> bool:
         """Whether there may be no more inbound connections."""
-        return len(self.by_key) >= limits.tcp_flows or self.inbound >= limits.tcp_inbound_flows
+        return len(self) >= limits.tcp_flows or self.inbound >= limits.tcp_inbound_flows

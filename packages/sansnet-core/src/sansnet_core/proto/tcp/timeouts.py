@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
 from math import inf
 from typing import Final
 
@@ -28,7 +29,10 @@ def expire(flow: TcpFlow) -> None:
     sender = flow.sender
     now = context.now
     if flow.ends_at <= now:
-        flow.fire(states.TIME_OVER)
+        if flow.lifecycle[1] is states.DRAINING:
+            flow.close(None, ETIMEDOUT)
+        else:
+            flow.fire(states.TIME_OVER)
         return
     if sender.retransmit_at <= now:
         _retransmission_timeout(flow, now)
@@ -37,7 +41,7 @@ def expire(flow: TcpFlow) -> None:
             flow.keepalive_probe()
         else:
             flow.fire(states.GUEST_LOST)
-    if flow.lifecycle[0] is not states.GONE:
+    if flow.lifecycle[1] is not states.GONE:
         due = min(sender.retransmit_at, flow.ends_at, _keepalive_at(flow))
         if flow.lifecycle == FLOWING:
             due = min(due, _rest(flow, now))

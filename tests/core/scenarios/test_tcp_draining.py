@@ -1,0 +1,182 @@
+"""The guest's side of a connection is over, and the host has not taken all data yet (RFC 9293, 3.6 and 3.10.7.4)."""
+
+from __future__ import annotations
+
+from errno import EACCES, ECONNRESET, ETIMEDOUT
+
+import pytest
+
+from sansnet_core import CloseSocket, FlowClosed, Limits, Reason
+from sansnet_core.policy import Action, Rule
+from sansnet_core.records import replace
+from sansnet_core.testing import HostStream, ManualConnection, Pair, make_config
+from sansnet_core.testing.packets import ACK, FIN, RST, SYN
+from tests.core.recording.accounts import wrong_accounts
+
+SIZE = 2000
+FAR = 100_000
+"""The distance of the numbers of another connection."""
+
+first_to_end = pytest.mark.parametrize("first", ["guest", "host"])
+
+
+def _fin(pair: Pair, peer: ManualConnection) -> None:
+    peer.send(FIN | ACK)
+    peer.sequence += 1
+    pair.wait(0.01)
+    peer.accept(peer.take())
+
+
+def _host_fin(pair: Pair, peer: ManualConnection, stream: HostStream) -> None:
+    pair.host.end(stream)
+    pair.settle()
+    peer.accept(peer.take())
+
+
+def left(first: str, limits: Limits | None = None, *, waits: bool = True) -> tuple[Pair, ManualConnection, HostStream]:
+    """Both ends have closed and acknowledged everything, but the host's socket has taken none of `SIZE` bytes.
+
+    Args:
+        first: the end that closes first.
+        limits: of the network.
+        waits: until TIME-WAIT is over.
+    """
+    pair = Pair(make_config(limits=limits or Limits()))
+    peer = ManualConnection(pair)
+    peer.open()
+    stream = pair.host.stream
+    stream.blocked = True
+    peer.data(bytes(1000))
+    peer.data(bytes(SIZE - 1000))
+    pair.wait(0.01)
+    peer.take()
+    if first == "guest":
+        _fin(pair, peer)
+        _host_fin(pair, peer, stream)
+        peer.send()
+    else:
+        _host_fin(pair, peer, stream)
+        _fin(pair, peer)
+    if waits:
+        pair.wait(pair.config.limits.tcp_linger)
+    assert peer.take() == []
+    return pair, peer, stream
+
+
+def _closes(pair: Pair) -> list[CloseSocket]:
+    return [order for order in pair.host.orders if isinstance(order, CloseSocket)]
+
+
+def _take_all(pair: Pair, stream: HostStream) -> None:
+    stream.blocked = False
+    pair.settle()
+    assert len(stream.received) == SIZE
+    assert (stream.closed, stream.aborted) == (True, False)
+    assert wrong_accounts(pair.network) == []
+
+
+@first_to_end
+def test_the_host_takes_all_data_at_last(first: str) -> None:
+    pair, peer, stream = left(first)
+    assert [flow.state for flow in pair.network.flows()] == ["CLOSING"]
+    assert pair.tcp_flows == 1
+    pair.wait(3600.0)
+
+    _take_all(pair, stream)
+    assert pair.tcp_flows == 0
+    assert peer.take() == []
+    assert [notice.errno for notice in pair.notices if isinstance(notice, FlowClosed)] == [0]
+
+
+@first_to_end
+def test_a_guest_that_is_done_is_neither_probed_nor_heard(first: str) -> None:
+    pair, peer, stream = left(first, Limits(tcp_keepalive=100.0))
+    pair.wait(50.0)
+    peer.send(RST)  # as a guest answers what belongs to no connection
+    peer.send(RST | ACK)
+    pair.wait(45.0)
+
+    assert peer.take() == []
+    assert _closes(pair) == []
+    _take_all(pair, stream)
+
+
+def test_a_reset_in_time_wait_does_not_reset_the_host() -> None:
+    """A guest in CLOSED resets the acknowledgment of what it has sent twice, as by a tail loss probe (RFC 8985)."""
+    pair, peer, stream = left("host", Limits(tcp_linger=10.0), waits=False)
+    assert [flow.state for flow in pair.network.flows()] == ["TIME_WAIT"]
+    (answer,) = peer.send(FIN | ACK, sequence=peer.sequence - 1)
+    peer.send(RST, sequence=answer.acknowledgment)
+
+    assert [flow.state for flow in pair.network.flows()] == ["CLOSING"]
+    _take_all(pair, stream)
+
+
+def test_in_time_wait_the_window_needs_no_update() -> None:
+    pair, peer, stream = left("host", Limits(tcp_linger=10.0, tcp_window=SIZE + 500), waits=False)
+    _take_all(pair, stream)
+
+    assert peer.take() == []
+    assert [flow.state for flow in pair.network.flows()] == ["TIME_WAIT"]
+
+
+@first_to_end
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_guest_connects_again_from_the_same_port(first: str, waits: bool) -> None:
+    pair, peer, stream = left(first, waits=waits)
+    (answer,) = peer.send(SYN, sequence=peer.sequence + FAR, acknowledgment=0, mss=1460)
+    assert (answer.flags, answer.acknowledgment) == (SYN | ACK, peer.sequence + FAR + 1)
+    assert pair.tcp_flows == 2
+    assert wrong_accounts(pair.network) == []
+
+    second = pair.host.stream
+    assert second is not stream
+    peer.sequence += FAR + 1
+    peer.expected = answer.sequence + 1
+    peer.send()
+    peer.data(b"second")
+    _take_all(pair, stream)
+    assert bytes(second.received) == b"second"
+    assert pair.tcp_flows == 1
+
+
+@first_to_end
+def test_a_host_that_never_takes_the_data_is_given_up(first: str) -> None:
+    pair, peer, stream = left(first, Limits(tcp_keepalive=100.0))
+    pair.wait(101.0)
+
+    assert _closes(pair) == [CloseSocket(stream.socket, abort=True, errno=ETIMEDOUT)]
+    assert peer.take() == []
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+    assert [notice.errno for notice in pair.notices if isinstance(notice, FlowClosed)] == [ETIMEDOUT]
+
+
+@first_to_end
+def test_what_drains_counts_as_a_connection(first: str) -> None:
+    pair, _, _ = left(first, Limits(tcp_flows=1, tcp_inbound_flows=1))
+    other = ManualConnection(pair, port=50001)
+
+    assert other.syn() == []
+    assert pair.network.statistics().drops[Reason.TCP_LIMIT] == 1
+
+
+@first_to_end
+def test_rules_that_close_it_end_it(first: str) -> None:
+    pair, peer, stream = left(first)
+    pair.network.reconfigure(replace(pair.config, rules=(Rule(action=Action.REFUSE),)), pair.now)
+    pair.settle()
+
+    assert _closes(pair) == [CloseSocket(stream.socket, abort=True, errno=EACCES)]
+    assert peer.take() == []
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+
+
+@first_to_end
+def test_a_host_that_fails_ends_it(first: str) -> None:
+    pair, peer, stream = left(first)
+    pair.host.fail(stream, ECONNRESET, pair.now)
+    pair.settle()
+
+    assert _closes(pair) == []
+    assert peer.take() == []
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
