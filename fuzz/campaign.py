@@ -164,7 +164,7 @@ class Campaign:
                 self._finish(turn, status)
 
     def _finish(self, turn: _Turn, status: int) -> None:
-        text, filed = turn.log.read_text(errors="replace"), len(self.filed)
+        text = turn.log.read_text(errors="replace")
         total = self.sums[turn.target.name]
         total.seconds += time.monotonic() - turn.started
         before, self._processor = self._processor, _processor_time()  # its process is the only one that ended since
@@ -174,21 +174,29 @@ class Campaign:
             executions, total.edges, total.corpus = int(match[1]), int(match[2]), int(match[4])
         done = _DONE.search(text)
         total.executions += int(done[1]) if done else executions
-        self._file(turn, text)
+        filed = self._file(turn, text)
         shutil.rmtree(turn.log.parent)
-        if os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL) and len(self.filed) == filed:
+        if os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL) and not filed:
             self.broken.append(f"{turn.target.name}: {text.strip()[-2000:]}")
 
-    def _file(self, turn: _Turn, text: str) -> None:
-        """Report what the process filed; file the inputs with which it died, which it could not do itself."""
+    def _file(self, turn: _Turn, text: str) -> int:
+        """Report what the process filed; file the inputs with which it died, which it could not do itself.
+
+        Returns:
+            How many there were, with those that another process had filed before.
+        """
+        count = 0
         for line in text.splitlines():
             if line.startswith("filed "):
                 self._report(Path(line.removeprefix("filed ")))
+                count += 1
         for artifact in turn.artifacts.iterdir():
             place = self._regressions / turn.target.name / artifact.name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(artifact, place)
             self._report(place)
+            count += 1
+        return count
 
     def _report(self, place: Path) -> None:
         if place in self.filed:  # several processes may have found it
