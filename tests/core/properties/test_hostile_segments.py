@@ -198,8 +198,9 @@ class Wire:
         while orders := self.network.take_orders():
             for order in orders:
                 if isinstance(order, OpenStream):
-                    assert not self.socket or self.closed
-                    self.socket = order.socket
+                    # The guest may connect again while the host takes the last data
+                    assert not self.socket or self.closed or (self.shut and self.ended)
+                    self.socket = self.socket or order.socket
                 elif isinstance(order, SendStream):
                     assert (self.closed, self.shut) == (False, False)
                     assert order.data
@@ -211,7 +212,7 @@ class Wire:
                 elif isinstance(order, CloseSocket):
                     assert order.socket not in self.gone  # another connection may have begun since, and been given up
                     self.gone.add(order.socket)
-                    self.closed = True
+                    self.closed |= order.socket == self.socket
                 elif isinstance(order, KeepAlive):
                     assert not self.closed
                     assert all(0 < value < 1 << 15 for value in (order.idle, order.interval, order.count))
