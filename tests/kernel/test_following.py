@@ -448,6 +448,29 @@ def test_ports_from_outside_lead_to_the_new_address(lab: Lab) -> None:
                 assert eventually(partial(arrives, client, address))
 
 
+@pytest.mark.parametrize(("source", "target"), [("127.0.0.1", HOST4), ("::1", HOST6)])
+def test_what_uses_the_loopback_path_keeps_its_address(lab: Lab, source: str, target: str) -> None:
+    with (
+        lab.guest("-t", "8099", "-u", "8099") as guest,
+        guest.listen(target, 8099) as listener,
+        guest.datagram(target, 8099) as there,
+        lab.host.datagram(source) as here,
+        lab.host.connect(source, 8099) as near,
+        listener.accept()[0] as far,
+    ):
+        here.sendto(b"question", (source, 8099))
+        question, address = there.recvfrom(100)
+        assert question == b"question"
+        roam(lab)
+        assert eventually(lambda: default_routes(guest) == [OTHER_GATEWAY4, OTHER_GATEWAY6])
+        near.sendall(b"still here")
+        assert far.recv(100) == b"still here"
+        far.sendall(b"so am I")
+        assert near.recv(100) == b"so am I"
+        there.sendto(b"answer", address)
+        assert here.recv(100) == b"answer"
+
+
 # policies
 
 

@@ -193,9 +193,7 @@ class Bench:
     def round(self, timeout: float = 0.05) -> int:
         """Handle the events that are ready, at time 0; how many there were."""
         events = self.poller.poll(timeout, MAX_EVENTS)
-        for fd, flags in events:
-            self.poller.handlers[fd](flags, 0.0)
-        self.poller.settle()
+        self.poller.handle(events, 0.0)
         waiting = 0 if self.context.blocked else len(self.context.unread)
         self.sockets.read_unread(0.0)
         return len(events) + waiting

@@ -233,6 +233,34 @@ def test_connections_from_outside_leave_descriptors_to_the_guest() -> None:
             assert bench.forwards.next_deadline() is not None, "others wait"
 
 
+@pytest.mark.parametrize("free", [1, 2, 5])
+def test_with_few_descriptors_the_ports_take_turns(free: int) -> None:
+    """Each time as many descriptors become free as there were before, as when connections are short."""
+    ports = PORT, PORT + 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        Forwards(parse_all([f"127.0.0.1/{port}:{port}" for port in ports], TCP)) as forwards,
+        Table(forwards) as bench,
+        ExitStack() as stack,
+    ):
+        for port in ports:
+            for _ in range(40):
+                stack.enter_context(connect("127.0.0.1", port))
+        with open("/dev/null") as lowest_free:
+            limit = lowest_free.fileno() + free
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        for _ in range(11):
+            bench.quiet()
+            bench.sockets.close()
+            deadline = bench.forwards.next_deadline()
+            assert deadline is not None
+            bench.forwards.handle_deadline(deadline)
+        taken = [fact[3] for fact in bench.network.named("stream_accepted")][free:]  # before there was a shortage
+        assert len(taken) == 10 * free
+        assert abs(taken.count(PORT) - taken.count(PORT + 1)) <= 1
+
+
 def test_between_two_drivers_connections_wait() -> None:
     with Forwards(parse_all([str(PORT)], TCP)) as forwards:
         with Table(forwards) as first:
@@ -613,7 +641,6 @@ def test_flows_end_when_they_are_silent() -> None:
         while (deadline := bench.forwards.next_deadline()) is not None:
             times.append(deadline)
             bench.forwards.handle_deadline(deadline)
-            bench.poller.settle()
         assert times == [5, 10, 15, 20, 25, 30]
         assert len(os.listdir("/proc/self/fd")) == before
 
@@ -673,7 +700,6 @@ def test_ports_follow_the_listening_sockets_of_the_other_side(inbound: bool) -> 
                 assert deadline - bench.now <= 1
                 bench.now = deadline
                 bench.forwards.handle_deadline(deadline)
-                bench.poller.settle()
                 return {(at.address, at.port) for at in forwards.listen_addresses}
 
             four, six = bytes(4), bytes(16) if inbound else V6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from select import EPOLLIN, EPOLLOUT
 
 import pytest
@@ -70,29 +71,86 @@ def test_a_closed_set_forgets_its_handlers_and_leaves_its_members_open() -> None
         poller.fileno()
 
 
-def test_a_retired_member_keeps_its_number_until_the_batch_is_over() -> None:
+def all_events(poller: Poller, count: int) -> list[tuple[int, int]]:
+    """The events of one batch when this many members are ready."""
+    while len(events := poller.poll(1, MAX_EVENTS)) < count:
+        pass
+    return events
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Poller, list[socket.socket]]]:
+    """A set, and two sockets that can be read."""
     poller = Poller()
-    one, other = socket.socketpair()
-    number = one.fileno()
-    with other:
-        poller.add(number, EPOLLIN, handler)
+    pairs = socket.socketpair(), socket.socketpair()
+    for _, other in pairs:
         other.send(b"x")
-        poller.retire(one)
-        assert poller.poll(0, MAX_EVENTS) == []
-        poller.handlers[number](EPOLLIN, 0.0)  # an event of the same batch
-        assert one.fileno() == number
-        poller.settle()
-        assert one.fileno() == -1
-        assert number not in poller.handlers
-        poller.settle()
+    yield poller, [one for one, _ in pairs]
     poller.close()
+    for pair in pairs:
+        for end in pair:
+            end.close()
 
 
-def test_a_closed_set_closes_what_was_retired() -> None:
-    poller = Poller()
-    one, other = socket.socketpair()
-    with other:
-        poller.add(one.fileno(), EPOLLIN, handler)
+def test_a_member_that_is_retired_in_a_batch_gets_no_event_and_keeps_its_number(
+    two: tuple[Poller, list[socket.socket]],
+) -> None:
+    """Each of two members closes both and opens another; only the first one in the batch can do it."""
+    poller, members = two
+    numbers = {member.fileno() for member in members}
+    opened: list[socket.socket] = []
+
+    def ready(flags: int, now: float) -> None:
+        for member in members:
+            poller.retire(member)
+        opened.append(socket.socket())
+        poller.add(opened[0].fileno(), EPOLLIN, handler)
+
+    for member in members:
+        poller.add(member.fileno(), EPOLLIN, ready)
+    poller.handle(all_events(poller, 2), 0.0)
+    with opened[0]:
+        assert len(opened) == 1
+        assert opened[0].fileno() not in numbers
+        assert [member.fileno() for member in members] == [-1, -1]
+        assert list(poller.handlers) == [opened[0].fileno()]
+
+
+def test_a_member_that_is_removed_in_a_batch_gets_no_event(two: tuple[Poller, list[socket.socket]]) -> None:
+    poller, members = two
+    calls = []
+
+    def ready(flags: int, now: float) -> None:
+        calls.append(flags)
+        for member in members:
+            poller.remove(member.fileno())
+
+    for member in members:
+        poller.add(member.fileno(), EPOLLIN, ready)
+    poller.handle(all_events(poller, 2), 0.0)
+    assert calls == [EPOLLIN]
+    assert poller.poll(0, MAX_EVENTS) == []
+
+
+def test_between_batches_a_retired_member_is_closed_at_once(two: tuple[Poller, list[socket.socket]]) -> None:
+    poller, [one, _] = two
+    poller.add(one.fileno(), EPOLLIN, handler)
+    poller.retire(one)
+    assert one.fileno() == -1
+    assert poller.poll(0, MAX_EVENTS) == []
+
+
+def test_a_batch_that_fails_is_over(two: tuple[Poller, list[socket.socket]]) -> None:
+    poller, [one, other] = two
+
+    def fail(flags: int, now: float) -> None:
         poller.retire(one)
-        poller.close()
-        assert one.fileno() == -1
+        raise MemoryError
+
+    poller.add(one.fileno(), EPOLLIN, fail)
+    poller.add(other.fileno(), 0, handler)
+    with pytest.raises(MemoryError):
+        poller.handle(all_events(poller, 1), 0.0)
+    assert one.fileno() == -1
+    poller.retire(other)
+    assert other.fileno() == -1

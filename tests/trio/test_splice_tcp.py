@@ -337,6 +337,36 @@ def test_without_a_socket_for_the_fallback_the_connection_is_reset(spliced: Spli
             near.recv(1)
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNREFUSED])
+def test_a_fallback_that_fails_at_once_after_a_reset_by_the_client(
+    spliced: Spliced, refusing: int, number: int
+) -> None:
+    """Both ends have an event in one batch, and handling the first one closes the other."""
+
+    def make() -> tuple[socket.socket, SocketAddress]:
+        raise OSError(number, os.strerror(number))
+
+    before = len(os.listdir("/proc/self/fd"))
+    near = spliced.join(refusing, make)
+    reset(near)
+    spliced.over()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_fallback_that_there_is_no_memory_for_leaves_nothing(spliced: Spliced, refusing: int) -> None:
+    def make() -> tuple[socket.socket, SocketAddress]:
+        raise MemoryError
+
+    before = len(os.listdir("/proc/self/fd"))
+    with spliced.join(refusing, make) as near:
+        with pytest.raises(MemoryError):
+            spliced.over()
+        assert len(spliced.splices) == 0
+        with pytest.raises(ConnectionResetError):
+            near.recv(1)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_an_address_that_cannot_be_connected_to_resets_at_once(
     spliced: Spliced, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -385,7 +385,7 @@ class Driver(Uncopyable):
         """Work in rounds, for a bounded time."""
         if self._failure is not None:
             raise self._failure
-        poll, handlers, clock = self._poller.poll, self._poller.handlers, trio.lowlevel.current_clock().current_time
+        poll, handle, clock = self._poller.poll, self._poller.handle, trio.lowlevel.current_clock().current_time
         began = look_at = self._now = now = clock()
         self._context.woken = False
         if self._events_lost:
@@ -396,16 +396,14 @@ class Driver(Uncopyable):
         while True:
             if self._must_read():
                 self._read_link(now)
-            for fd, flags in events:
-                handlers[fd](flags, now)
-            self._poller.settle()
+            if events:
+                handle(events, now)
             self._sockets.read_unread(now)
             if now >= look_at:
                 look_at = now + _DEADLINES_EVERY
                 if self._next_deadline() <= now:
                     for timed in self._timed:
                         timed.handle_deadline(now)
-                    self._poller.settle()
             self._flush(now)
             rounds += 1
             if rounds == _MAX_ROUNDS or now - began > _SLICE:

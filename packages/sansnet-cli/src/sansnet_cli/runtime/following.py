@@ -137,6 +137,8 @@ class Follower:
         assert self._guest is not None
         before, after = ({own.address for own in plan.addresses} for plan in (old, new))
         used = {flow.guest.address for flow in self._served.flows()} if self._served else set()
+        if self._forwards is not None:
+            used |= self._forwards.used_addresses()
         kept = ((before | self._kept) - after) & used
         if new == old and kept == self._kept and not files:
             return False

@@ -162,6 +162,10 @@ class Forwards(Uncopyable):
         if self._path.guest is not None:
             self._path.set_guest(self._path.guest, _first_by_size(own))
 
+    def used_addresses(self) -> set[bytes]:
+        """The guest's addresses that connections and flows of the loopback path use; there may be others in the set."""
+        return set() if self._service is None else self._service.peers()
+
     def add(self, forwards: Iterable[ForwardRule]) -> None:
         """Add rules. If that fails, nothing changes.
 

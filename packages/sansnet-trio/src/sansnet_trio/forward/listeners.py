@@ -7,11 +7,15 @@ and datagrams relayed. All other clients go through the network.
 A listener is not read while the guest's link is full. When no descriptor is left, connections wait in the backlog for a
 moment, so that they do not wake us for nothing. Some descriptors are reserved for connections that the guest begins:
 when only those are left, new connections from outside are reset.
+
+For a second after a shortage, each listener accepts one connection per event, so that they take turns: the epoll set
+reports first what was reported longest ago, and listeners resume in the order in which they paused.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import resource
 import select
@@ -43,6 +47,8 @@ _MAX_BURST: Final = 64
 """Connections to accept for one event."""
 _PAUSE: Final = 0.1
 """Seconds before the next accept when no descriptor is left."""
+_SHORT: Final = 1.0
+"""Seconds after the last shortage in which listeners take turns."""
 _RESERVED_SHARE: Final = 4
 """One in so many descriptors is reserved for connections that the guest begins."""
 _OTHER_FAMILY: Final = {4: 16, 16: 4}
@@ -178,6 +184,7 @@ class ListenerService:
         self._identities: dict[Listener, SocketId] = {}
         self._paused: list[Listener] = []
         self._pause_ends = 0.0
+        self._short_until = -math.inf
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._first_reserved = descriptors - descriptors // _RESERVED_SHARE
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -215,6 +222,10 @@ class ListenerService:
     def wake(self) -> None:
         """Wake the driver, so that it looks for new orders and deadlines."""
         os.eventfd_write(self._wakeup, 1)
+
+    def peers(self) -> set[bytes]:
+        """The addresses to which the connections and flows of the loopback path lead."""
+        return {*self._splices.peers(), *self._relay.peers()}
 
     def next_deadline(self) -> float | None:
         """Time of the next `handle_deadline`; None if there is none."""
@@ -257,7 +268,7 @@ class ListenerService:
             self._context.parked.append(partial(self._resume, listener))
             return
         listening, family = listener.socket, listener.family
-        for _ in range(_MAX_BURST):
+        for _ in range(1 if now < self._short_until else _MAX_BURST):
             try:
                 # `accept` calls this, and makes a larger object, which costs 3 us
                 fd, address = listening._accept()  # type: ignore[attr-defined]  # typeshed does not have it
@@ -307,6 +318,7 @@ class ListenerService:
 
     def _pause(self, listener: Listener, now: float) -> None:
         self._context.poller.change(listener.socket.fileno(), 0)
+        self._short_until = now + _SHORT
         if not self._paused:
             self._pause_ends = now + _PAUSE
         self._paused.append(listener)

@@ -18,7 +18,7 @@ from socket import socket as Socket
 from typing import Final, NamedTuple, TypeAlias
 
 from sansnet_trio.guest.socket_agent import NoAgent
-from sansnet_trio.host.sockaddr import SocketAddress
+from sansnet_trio.host.sockaddr import SocketAddress, decode
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import (
     NO_RUNS,
@@ -97,6 +97,12 @@ class Relay:
     def __len__(self) -> int:
         """The number of flows."""
         return len(self._flows)
+
+    def peers(self) -> Iterator[bytes]:
+        """The addresses to which the flows lead."""
+        for flow in self._flows.values():
+            with suppress(OSError):  # its interface has gone
+                yield decode(flow.socket.getpeername()).address
 
     def pass_on(
         self, entry: Entry, address: SocketAddress, local: bytes | None, data: bytes, ancillary: Ancillary, now: float

@@ -19,7 +19,7 @@ keepalive of their own, in case a loopback connection dies without a FIN or a re
 A program that connects to localhost tries ::1 first. Since we accept that connection, it never tries 127.0.0.1, the
 only address on which many services listen. So an end that is refused may have a fallback to connect to.
 
-An event at one end may close the other end, too, so ends are not closed but retired (`Poller.retire`).
+An event at one end may close the other end, too, of which the same batch may have an event: see `Poller.retire`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Final, TypeAlias
 
 from sansnet_trio.host.poller import Poller
-from sansnet_trio.host.sockaddr import SocketAddress
+from sansnet_trio.host.sockaddr import SocketAddress, decode
 from sansnet_trio.host.sockopts import keep_alive, prepare_accepted, reset_when_closed
 
 __all__ = ["Fallback", "Splices", "reset"]
@@ -62,6 +62,11 @@ def reset(connection: SocketType) -> None:
     with suppress(OSError):  # the other side has reset it already
         reset_when_closed(connection)
     connection.close()
+
+
+def _prepare(made: SocketType) -> None:
+    prepare_accepted(made)
+    keep_alive(made, _IDLE, _INTERVAL, _COUNT)
 
 
 class _Pipe:
@@ -204,6 +209,12 @@ class Splices:
         """The number of splices."""
         return len(self._ends) // 2
 
+    def peers(self) -> Iterator[bytes]:
+        """The addresses to which the connections lead, on both sides."""
+        for end in self._ends:
+            with suppress(OSError):  # it is not connected yet, or not any more
+                yield decode(end.socket.getpeername()).address
+
     def join(
         self, accepted: SocketType, connecting: SocketType, address: SocketAddress, fallback: Fallback | None = None
     ) -> None:
@@ -217,66 +228,83 @@ class Splices:
             address: address to connect it to.
             fallback: makes another socket if the connection is refused.
         """
-        one, other = _End(self, accepted), _End(self, connecting)
-        one.other, other.other = other, one
-        other.connecting = True
-        other.fallback = fallback
+        one = _End(self, accepted)
         try:
-            for made in (accepted, connecting):
-                prepare_accepted(made)
-                keep_alive(made, _IDLE, _INTERVAL, _COUNT)
-            code = connecting.connect_ex(address)
-            if code not in (0, errno.EINPROGRESS):
-                raise OSError(code, os.strerror(code))
-            other.interest = EPOLLOUT
-            self.poller.add(other.fd, EPOLLOUT, other.ready)
-            try:
-                self.poller.add(one.fd, 0, one.ready)
-            except BaseException:
-                self.poller.remove(other.fd)
-                raise
-            self._ends |= {one, other}
-        except OSError as error:
+            _prepare(accepted)
+            self.poller.add(one.fd, 0, one.ready)
+        except OSError:
             connecting.close()
-            if error.errno == errno.ECONNREFUSED and fallback is not None:
-                self._join_fallback(accepted, fallback)
-            else:
-                reset(accepted)
+            reset(accepted)
         except MemoryError:
             connecting.close()
             raise
+        else:
+            self._ends.add(one)
+            self._connect(one, connecting, address, fallback)
 
     def connect_fallback(self, end: _End, fallback: Fallback) -> None:
         """Replace an end whose connection was refused by its fallback."""
-        one = end.other
-        self._ends -= {one, end}
-        self.poller.retire(end.socket)
-        self.poller.remove(one.fd)
-        self._join_fallback(one.socket, fallback)
+        self._leave(end)
+        self._fall_back(end.other, fallback)
 
-    def _join_fallback(self, accepted: SocketType, fallback: Fallback) -> None:
+    def _fall_back(self, one: _End, fallback: Fallback) -> None:
         try:
             connecting, address = fallback()
         except OSError:
-            reset(accepted)
-            return
-        self.join(accepted, connecting, address)
+            self._reset(one)
+        except MemoryError:
+            self._reset(one)
+            raise
+        else:
+            self._connect(one, connecting, address, None)
+
+    def _connect(self, one: _End, connecting: SocketType, address: SocketAddress, fallback: Fallback | None) -> None:
+        """Connect a socket, which becomes the other end of an accepted connection."""
+        other = _End(self, connecting)
+        one.other, other.other = other, one
+        other.connecting = True
+        other.fallback = fallback
+        other.interest = EPOLLOUT
+        try:
+            _prepare(connecting)
+            code = connecting.connect_ex(address)
+            if code not in (0, errno.EINPROGRESS):
+                raise OSError(code, os.strerror(code))
+            self.poller.add(other.fd, EPOLLOUT, other.ready)
+        except OSError as error:
+            connecting.close()
+            if error.errno == errno.ECONNREFUSED and fallback is not None:
+                self._fall_back(one, fallback)
+            else:
+                self._reset(one)
+        except MemoryError:
+            connecting.close()
+            self._reset(one)
+            raise
+        else:
+            self._ends.add(other)
 
     def abort(self, end: _End) -> None:
         """Reset both connections."""
-        for each in (end, end.other):
-            with suppress(OSError):
-                reset_when_closed(each.socket)
-            if each.pipe is not None:
-                each.pipe.close()  # its bytes are lost with the connections
-                each.pipe = None
-        self.finish(end)
+        self._reset(end)
+        self._reset(end.other)
 
     def finish(self, end: _End) -> None:
         """Close both ends."""
-        for each in (end, end.other):
-            self._ends.discard(each)
-            self.poller.retire(each.socket)
+        self._leave(end)
+        self._leave(end.other)
+
+    def _reset(self, end: _End) -> None:
+        with suppress(OSError):  # the other side has reset it already
+            reset_when_closed(end.socket)
+        if end.pipe is not None:
+            end.pipe.close()  # its bytes are lost with the connection
+            end.pipe = None
+        self._leave(end)
+
+    def _leave(self, end: _End) -> None:
+        self._ends.discard(end)
+        self.poller.retire(end.socket)
 
     def borrow(self) -> _Pipe:
         """Take an empty pipe from the pool, or make one.

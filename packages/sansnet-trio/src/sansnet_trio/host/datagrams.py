@@ -278,6 +278,7 @@ class DatagramSocket(PacketSocket):
 
     def close(self) -> None:
         """Leave the epoll set, and close the socket unless it is the caller's."""
-        self.leave()
         if self._deliver is None:
-            self._socket.close()
+            super().close()
+        else:
+            self.leave()

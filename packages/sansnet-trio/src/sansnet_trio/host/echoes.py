@@ -98,8 +98,3 @@ class EchoSocket(PacketSocket):
         if len(packet) >= _HEADER.size:
             _, _, _, _, sequence = _HEADER.unpack_from(packet)
             self._context.network.echo_failed(self._id, sequence, error, packet[_HEADER.size :], now)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self.leave()
-        self._socket.close()

@@ -108,6 +108,11 @@ class PacketSocket:
         self._context.poller.remove(self._fd)
         self._fd = -1
 
+    def close(self) -> None:
+        """Leave the epoll set, and close the socket."""
+        self._context.poller.retire(self._socket)
+        self._fd = -1
+
     def __call__(self, flags: int, now: float) -> None:
         """Handle events; see `Handler`."""
         if flags & EPOLLERR:

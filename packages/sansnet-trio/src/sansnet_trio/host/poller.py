@@ -5,6 +5,9 @@ members at once. That costs 5 us per event; a task and a `wait_readable` for eac
 are level-triggered unless they ask for EPOLLET: a handler that does not want an event any more must call `change` or
 `remove`. EPOLLERR and EPOLLHUP cannot be masked, so such a member that keeps reporting them must be removed or made
 one-shot. An event of a member with EPOLLET is lost if it is taken from the set and no handler is called.
+
+A handler may remove or close any member, although the rest of the batch may have an event of it: events of a member
+that was removed are ignored, and no member's descriptor is closed before the batch is over (`Poller.retire`).
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ class Poller:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self.handlers: dict[int, Handler] = {}
+        self._in_batch = False
         self._retired: list[SocketType] = []
         self.poll = self._epoll.poll
         """`poll(timeout in seconds, MAX_EVENTS)`; bound once, because it is called for each batch."""
@@ -46,7 +50,7 @@ class Poller:
 
     def add(self, fd: int, interest: int, handler: Handler) -> None:
         """Report the events `interest` (EPOLLIN, EPOLLOUT) and errors of `fd` to `handler` from now on."""
-        self.handlers[fd] = handler  # first, because an event of a member without a handler would end the driver
+        self.handlers[fd] = handler  # first: without memory for it, the set must not get this member
         try:
             self._epoll.register(fd, interest)
         except OSError:
@@ -58,34 +62,49 @@ class Poller:
         self._epoll.modify(fd, interest)
 
     def remove(self, fd: int) -> None:
-        """Stop reporting events of `fd`. Call this before closing it: a child's copy would keep it in the set."""
+        """Stop reporting events of `fd`, which stays open until the batch is over.
+
+        Call this before closing it: a child's copy would keep it in the set.
+        """
         self._epoll.unregister(fd)
         del self.handlers[fd]
 
     def retire(self, member: SocketType) -> None:
-        """Stop reporting events of a socket, and close it in the next `settle`.
+        """Stop reporting events of a socket, and close it; within a batch of events, at its end.
 
-        For handlers that end another member than their own: within a batch of events, the number of a closed descriptor
-        could be reused, and the new descriptor would get the events of the old one.
+        Otherwise a socket that is opened in the same batch could get the number of the closed descriptor, and then the
+        events of the old one.
         """
         fd = member.fileno()
+        if self._in_batch:
+            self._retired.append(member)
         self._epoll.unregister(fd)
-        self.handlers[fd] = _ignore
-        self._retired.append(member)
-
-    def settle(self) -> None:
-        """Close the retired sockets. Call this after each batch of events."""
-        while self._retired:
-            member = self._retired.pop()
-            del self.handlers[member.fileno()]
+        del self.handlers[fd]
+        if not self._in_batch:
             member.close()
 
+    def handle(self, events: list[tuple[int, int]], now: float) -> None:
+        """Call the handlers of a batch of events.
+
+        An exception of a handler ends the batch, and its other events are lost.
+
+        Args:
+            events: from `poll`.
+            now: the time of the batch in seconds.
+        """
+        handlers = self.handlers
+        self._in_batch = True
+        try:
+            for fd, flags in events:
+                handler = handlers.get(fd)
+                if handler is not None:  # a handler of this batch may have removed it
+                    handler(flags, now)
+        finally:
+            self._in_batch = False
+            while self._retired:
+                self._retired.pop().close()
+
     def close(self) -> None:
-        """Close the epoll descriptor and the retired sockets. The other members stay open."""
-        self.settle()
+        """Close the epoll descriptor. The members stay open."""
         self._epoll.close()
         self.handlers.clear()
-
-
-def _ignore(flags: int, now: float) -> None:
-    """Ignore an event of a retired socket."""

@@ -246,8 +246,7 @@ class Stream:
         """Close the socket."""
         if self._phase != _CLOSED:
             self._phase = _CLOSED
-            self._context.poller.remove(self._fd)
-            self._socket.close()
+            self._context.poller.retire(self._socket)
             self._chunks = None
 
     def leave(self) -> None:
