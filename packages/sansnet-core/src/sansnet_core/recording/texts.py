@@ -84,7 +84,7 @@ def _result(number: int, result: Any) -> str:
 
 
 def _kind(number: int) -> str:
-    """What a call takes, as one of them."""
+    """The name of one output of a call."""
     return METHODS[number].removeprefix("take_").removesuffix("s")
 
 
@@ -96,7 +96,7 @@ def _output(output: Any) -> str:
 
 
 def _digest(output: Any) -> Digest | None:
-    """What a recording has of a frame; None for another output."""
+    """A frame as recordings have it; None for another output."""
     if isinstance(output, Digest):
         return output
     if isinstance(output, tuple) and type(output) not in _VALUES:
@@ -111,7 +111,7 @@ def difference_texts(
 ) -> tuple[str, str, str]:
     """How two outcomes of a call differ: where, and what is there in the recording and in the replay.
 
-    Of lists of outputs, the first one that differs is described. The place is empty if they are no lists.
+    Only the first output that differs is described. If the outcomes are no lists of outputs, the place is empty.
     """
     whole = "", outcome_text(number, recorded), outcome_text(number, replayed)
     if number not in OUTPUTS or len(recorded) != 1 or len(replayed) != 1:
