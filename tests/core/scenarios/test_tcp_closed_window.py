@@ -167,3 +167,22 @@ def test_fin_waits_behind_data_that_fills_the_window() -> None:
         peer.accept([segment])
         answers += peer.send()
     assert [(answer.flags & FIN, answer.sequence, answer.payload) for answer in answers] == [(FIN, peer.expected, b"")]
+
+
+def test_data_that_the_guest_dropped_is_sent_again_as_soon_as_its_window_opens() -> None:
+    """Linux without receive memory drops data inside its window and closes it; it may take minutes to open again."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, bytes(5000))
+    pair.settle()
+    first, *_ = peer.take()
+    peer.window = 0
+    peer.send()
+    for _ in range(700):
+        pair.wait(0.1)
+        if peer.take():
+            peer.send()
+    peer.window = 65535
+
+    assert [(one.sequence, one.payload) for one in peer.send()] == [(first.sequence, first.payload)]

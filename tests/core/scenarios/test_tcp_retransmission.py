@@ -141,6 +141,19 @@ def test_three_duplicates_bring_the_segment_back_at_once(sack: bool) -> None:
     assert [(one.sequence, one.payload) for one in repeated] == [(segments[0].sequence, segments[0].payload)]
 
 
+def test_with_sack_acknowledgments_without_news_are_no_duplicates() -> None:
+    """RFC 6675, 2: they answer needless retransmissions, or come from a guest that could not keep the data."""
+    pair, peer = _opened()
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    segments = peer.take()
+    for _ in range(5):
+        assert peer.send() == []
+    reported = ((segments[1].sequence, segments[1].sequence + 1460),)
+    for _ in range(5):
+        assert peer.send(sack=reported) == []
+
+
 def test_only_the_holes_are_sent_again() -> None:
     """RFC 6675: nothing that SACK reports is sent again."""
     pair, peer = _opened()

@@ -214,7 +214,7 @@ class Prediction:
             or acked > in_flight
             or not (acked or count or (fin and not in_flight))
             or sender.loss is not None
-            or sender.probing
+            or not sender.window
             or (sequence - sender.wl1) & MASK >= HALF
             or not (state is ESTABLISHED or (state is SYN_ACK_SENT and acked == in_flight))
         ):

@@ -25,7 +25,8 @@ from sansnet_core.wire.tcp import HALF, MASK, TcpHeader, add, diff, parse_option
 __all__ = ["Acked", "Sender"]
 
 MIN_RTO: Final = 0.2
-"""As Linux's TCP_RTO_MIN. RFC 6298, 2.4 recommends 1 s, but the link to a guest has no long queues."""
+"""The least that the timer waits beyond SRTT, and so the least of all: Linux's TCP_RTO_MIN. RFC 6298, 2.4 recommends
+1 s, but the link to a guest has no long queues, unless an impairment makes them."""
 MAX_RTO: Final = 60.0
 INITIAL_RTO: Final = 1.0
 RTO_AFTER_SYN_LOSS: Final = 3.0
@@ -71,7 +72,6 @@ class Sender:
         terms: the result of the negotiation.
         buffer: the bytes from the host.
         duplicates: duplicate acknowledgments since SND.UNA moved.
-        probing: something was sent beyond a closed window.
         loss: what is known to be lost, and its recovery; None if nothing is.
         rto: seconds, with backoff. Once all is acknowledged, it lasts until a round trip is measured (RFC 6298, 5).
         retries: retransmissions since the guest last acknowledged something new.
@@ -90,7 +90,6 @@ class Sender:
         "largest_window",
         "loss",
         "next",
-        "probing",
         "retransmit_at",
         "retries",
         "rto",
@@ -112,7 +111,6 @@ class Sender:
         self.rto = INITIAL_RTO
         self.retries = 0
         self.duplicates = 0
-        self.probing = False
         self.loss: Loss | None = None
         self.retransmit_at = inf
         self._srtt: float | None = None
@@ -151,7 +149,7 @@ class Sender:
 
     def rest(self) -> bytes | None:
         """The whole state as `REST_SIZE` bytes, for `wake`; None if there is anything to send or to wait for."""
-        if self.next != self.una or self.buffer.held or self.loss is not None or self.probing or self._srtt is None:
+        if self.next != self.una or self.buffer.held or self.loss is not None or self._srtt is None:
             return None
         if self.retransmit_at != inf or self.retries or self.duplicates or self._rtt_start is not None:
             return None
@@ -245,8 +243,6 @@ class Sender:
     def send_fin(self, now: float) -> int:
         """Move SND.NXT over our FIN, which is sent now behind all data; returns its sequence number."""
         sequence = self.next
-        if not self.has_room:
-            self.probing = True
         self._advance(1, now)
         if self.retransmit_at == inf:
             self.retransmit_at = now + self.rto
@@ -281,7 +277,6 @@ class Sender:
         payload = self.buffer.next_payload(1)
         self._advance(1, now)
         self.forget_timing()  # the guest may answer late
-        self.probing = True
         self.rto = min(self.rto * 2, MAX_RTO)
         self.retransmit_at = now + self.rto
         return sequence, payload
@@ -312,6 +307,7 @@ class Sender:
             released = self.acknowledge(advance, now)
         window = tcp.window << self.terms.scale
         changed = window != self.window
+        was_closed = not self.window
         # SND.WL1 keeps an old segment from restoring an old window. But data that the guest sends again may have a new
         # acknowledgment: the window counts from there, and the old one would reach beyond the guest's
         newer = (sequence - self.wl1) & MASK
@@ -324,14 +320,16 @@ class Sender:
         news = False
         if not window:
             self.retries = 0  # the guest is alive and only has no room (RFC 9293, 3.8.6.1)
-        elif self.probing and self.window:
-            news = self._end_probing(now)
+        elif was_closed and self.window:
+            news = self._window_opens(now)
         if self.terms.sack and tcp.start - tcp.options_start >= _MIN_SACK_OPTION:
             news |= self._sack(parse_options(buf, tcp.options_start, tcp.start).sack)
         loss = self.loss
         if unrepeated and loss is not None and self.terms.sack and not loss.sacked:
             loss.found_spurious()
-        if not advance and self.next != self.una and (news or not (size or changed)):
+        # With SACK, only an acknowledgment that reports something new is a duplicate (RFC 6675, 2)
+        duplicate = news or not (size or changed or self.terms.sack)
+        if not advance and self.next != self.una and duplicate:
             self.duplicates += 1
             recovering = loss is not None and loss.recover is not None
             if not recovering and (self.duplicates == DUPLICATES or (loss is not None and self._sack_says_lost(loss))):
@@ -342,13 +340,12 @@ class Sender:
             return tuple.__new__(Acked, (released, self.next == self.una, recovering))
         return _NOTHING
 
-    def _end_probing(self, now: float) -> bool:
-        """A closed window that was probed has opened. The guest dropped everything that was sent beyond it.
+    def _window_opens(self, now: float) -> bool:
+        """A closed window has opened. The guest dropped what was beyond it: a probe, or data before it closed.
 
         Returns:
             Whether there is something to send again.
         """
-        self.probing = False
         self._end_backoff()
         if self.next == self.una:
             self.retransmit_at = inf
@@ -396,8 +393,9 @@ class Sender:
 
     def _set_rto(self) -> None:
         assert self._srtt is not None
-        rto = self._srtt + 4 * self._rttvar
-        self.rto = MIN_RTO if rto < MIN_RTO else rto if rto < MAX_RTO else MAX_RTO
+        variance = 4 * self._rttvar
+        rto = self._srtt + (variance if variance > MIN_RTO else MIN_RTO)
+        self.rto = rto if rto < MAX_RTO else MAX_RTO
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
         """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.
