@@ -116,7 +116,11 @@ class Campaign:
                 if now >= said + _PROGRESS:
                     said = now
                     done = sum(each.executions for each in self.sums.values())
-                    print(f"fuzz/run: {now - begin:.0f} s, {done} executions, {len(self.filed)} filed", flush=True)
+                    print(
+                        f"fuzz/run: {now - begin:.0f} s, {done} executions in the turns that have ended, "
+                        f"{len(self.filed)} filed",
+                        flush=True,
+                    )
                 if self.broken and not self._turns:
                     break
         finally:
@@ -160,7 +164,7 @@ class Campaign:
                 self._finish(turn, status)
 
     def _finish(self, turn: _Turn, status: int) -> None:
-        text, filed = turn.log.read_text(errors="replace"), len(self.filed)
+        text = turn.log.read_text(errors="replace")
         total = self.sums[turn.target.name]
         total.seconds += time.monotonic() - turn.started
         before, self._processor = self._processor, _processor_time()  # its process is the only one that ended since
@@ -170,23 +174,33 @@ class Campaign:
             executions, total.edges, total.corpus = int(match[1]), int(match[2]), int(match[4])
         done = _DONE.search(text)
         total.executions += int(done[1]) if done else executions
-        self._file(turn, text)
+        filed = self._file(turn, text)
         shutil.rmtree(turn.log.parent)
-        if os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL) and len(self.filed) == filed:
+        if os.waitstatus_to_exitcode(status) not in (0, -signal.SIGKILL) and not filed:
             self.broken.append(f"{turn.target.name}: {text.strip()[-2000:]}")
 
-    def _file(self, turn: _Turn, text: str) -> None:
-        """Report what the process filed; file the inputs with which it died, which it could not do itself."""
+    def _file(self, turn: _Turn, text: str) -> int:
+        """Report what the process filed; file the inputs with which it died, which it could not do itself.
+
+        Returns:
+            How many there were, with those that another process had filed before.
+        """
+        count = 0
         for line in text.splitlines():
             if line.startswith("filed "):
                 self._report(Path(line.removeprefix("filed ")))
+                count += 1
         for artifact in turn.artifacts.iterdir():
             place = self._regressions / turn.target.name / artifact.name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(artifact, place)
             self._report(place)
+            count += 1
+        return count
 
     def _report(self, place: Path) -> None:
+        if place in self.filed:  # several processes may have found it
+            return
         self.filed.append(place)
         print(f"fuzz/run: filed {_shown(place)}", flush=True)
         if (size := place.stat().st_size) <= _SHOWN:
@@ -222,13 +236,15 @@ def _table(sums: dict[str, _Sum]) -> Iterable[str]:
 
 def _replay(targets: Sequence[Target], regressions: Path, out: IO[str]) -> int:
     """Run all inputs in the repository once; the number of those that fail."""
-    failed = 0
+    failed = count = 0
     for target in targets:
         for name, data in inputs_of(target, regressions):
+            count += 1
             failure = attempt(target, data)
             if failure is not None:
                 failed += 1
                 print(f"{target.name}: {name}\n{failure.report}", file=out)
+    print(f"fuzz/run: {count} inputs of {len(targets)} targets, {failed} failed", file=out)
     return failed
 
 
@@ -293,6 +309,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(_table(campaign.sums)), flush=True)
     if idle := [name for name, each in campaign.sums.items() if not each.executions]:
         print(f"fuzz/run: there was no time for {', '.join(idle)}")
+    if blind := [name for name, each in campaign.sums.items() if each.executions and not each.edges]:
+        print(
+            f"fuzz/run: {', '.join(blind)} reached no code that is watched, so inputs are chosen by chance alone; "
+            "see fuzz/README.md, Add a target",
+            file=sys.stderr,
+        )
     for words in campaign.broken:
         print(f"fuzz/run: the process of {words}", file=sys.stderr)
     return 1 if campaign.filed or campaign.broken else 0

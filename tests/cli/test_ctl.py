@@ -90,6 +90,8 @@ def test_arguments_are_understood(arguments: list[str], options: CtlOptions) -> 
         (["p", "policy", "replace"], "policy replace needs one FILE"),
         (["p", "policy", "replace", "a", "b"], "policy replace needs one FILE"),
         (["p", "allow"], "allow needs the number of one flow that waits"),
+        ([], "the socket and the command are missing: sansnet ctl PATH COMMAND"),
+        (["p", "flows", "--most", "0"], "argument --most: '0' is not a number from 1 to 10000"),
         (["p", "refuse", "seven"], "refuse needs the number of one flow"),
         (["p", "allow", "1", "2"], "allow needs the number of one flow"),
         (["p", "pending", "--always"], "--always does not go with pending; leave it out"),

@@ -14,6 +14,7 @@ from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.output.impairments import described
 from sansnet_cli.qemu.parser import parse as parse_qemu
 from sansnet_cli.run.parser import parse as parse_run
+from sansnet_cli.runtime.impairment import unimpaired
 from sansnet_cli.serve.parser import parse as parse_serve
 from sansnet_core.impairment import Distribution, Impairment
 
@@ -84,9 +85,24 @@ def test_values_that_need_another_option(option: str, value: str, needed: str, e
         parse_run([option, value])
     assert "\n" not in str(caught.value)
     if option != "--seed":
-        with pytest.raises(CommandLineError, match=f"^{option} does nothing without {other} for down; give {other} as"):
+        with pytest.raises(
+            CommandLineError,
+            match=f"^{option} does nothing without {other} for frames to the guest .down.; give {other} as",
+        ):
             parse_run([option, value, f"{other}=up={needed.partition('=')[2]}"])
     assert parse_run([option, value, "-c", "/tmp/control"]).control == "/tmp/control"  # it may be given by ctl
+
+
+def test_what_meets_no_impairment_is_said() -> None:
+    assert unimpaired(parse_run(["--delay", "1ms"]).ports) is None
+    assert unimpaired(parse_run(["-T", "80", "-t", "81"]).ports) == (
+        "connections by -T and by -t from the host's own loopback do not meet the bad network, as they need no frames"
+    )
+
+
+def test_more_than_all_frames_is_no_share() -> None:
+    with pytest.raises(CommandLineError, match="'150%' is more than all frames; give 100% at most"):
+        parse_run(["--loss", "150%"])
 
 
 @pytest.mark.parametrize(

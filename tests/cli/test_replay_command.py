@@ -148,7 +148,10 @@ def test_a_difference_is_shown_and_ends_it(
     Path(file).write_bytes(change(recording, b"welcome", b"welcomf"))
     status, out, err = run(capsys, file)
     assert status == 1
-    assert re.fullmatch(r"sansnet: net\.rec: input \d+, .*: the recording has .*, the replay .*\n", err)
+    assert re.fullmatch(
+        r"sansnet: net\.rec: input \d+, .*: frame \d+ of \d+ differs .*: the recording has `IP .*, the replay .*\n",
+        err,
+    )
     assert out.endswith("; the last one has another output\n")
     number = int(re.findall(r"input (\d+)", err)[0])
     assert out.startswith(f"net.rec: {number} inputs over ")
@@ -172,7 +175,14 @@ def test_a_difference_of_versions_is_named(capsys: pytest.CaptureFixture[str], f
     version = __version__.encode()
     Path(file).write_bytes(change(other, b"\x06" + bytes([len(version)]) + version, b"\x06\x039.9"))
     err = run(capsys, file)[2]
-    assert f"; sansnet 9.9 recorded it, and this is {__version__}\n" in err
+    assert err.startswith(f"sansnet: net.rec: sansnet 9.9 recorded it, and this is {__version__}\n")
+    assert err.count("recorded it") == 1
+
+
+def test_a_beginning_behind_the_end_is_told(capsys: pytest.CaptureFixture[str], file: str) -> None:
+    status, out, _ = run(capsys, file, "--show", "--from", "99999")
+    assert status == 0
+    assert out.endswith("; --from 99999 is behind the last of them, so nothing is shown\n")
 
 
 @pytest.mark.parametrize("size", [-1, -100, 0.5, 0.2])

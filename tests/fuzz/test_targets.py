@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -101,6 +103,33 @@ def test_every_target_has_a_turn_although_turns_take_longer(monkeypatch: pytest.
     Planned(targets, 1, 1, REGRESSIONS).run(240.0)
     assert set(started) == all_targets().keys()
     assert now < 250
+
+
+def test_what_two_processes_find_is_announced_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = tmp_path / "divides" / "AssertionError-1"
+    found.parent.mkdir()
+    found.write_bytes(b"key")
+    log, artifacts = tmp_path / "log", tmp_path / "artifacts"
+    artifacts.mkdir()
+    log.write_text(f"filed {found}\n")
+    made = Campaign([], 1, 1, tmp_path)
+    turn = _Turn(find("ports_to_forward"), 0, log, artifacts)
+    assert [made._file(turn, log.read_text()) for _ in range(2)] == [1, 1]
+    assert made.filed == [found]
+    assert capsys.readouterr().out.count("filed") == 1
+
+
+def test_a_replay_says_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    assert campaign.main(["ports_to_forward", "--replay"]) == 0
+    assert re.fullmatch(r"fuzz/run: \d+ inputs of 1 targets, 0 failed\n", capsys.readouterr().out)
+
+
+def test_without_an_environment_the_command_says_how_to_make_it(tmp_path: Path) -> None:
+    (tmp_path / "fuzz").mkdir()
+    copy = shutil.copy(ROOT / "fuzz" / "run", tmp_path / "fuzz")
+    done = subprocess.run(["sh", copy], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "fuzz/run: there is no .venv; make it with: sh tests/run --collect-only -q\n"
 
 
 @pytest.mark.slow

@@ -54,10 +54,6 @@ class Laboratory:
             self.settle()
         self.now = end
 
-    def _next_deadline(self, end: float) -> float:
-        deadlines = [party.next_deadline() for party in (self.network, self.up, self.down)]
-        return min(end if deadline is None else deadline for deadline in deadlines)
-
 
 @settings(deadline=None, max_examples=50)
 @given(cable=impairments(), data=st.binary(max_size=1400))

@@ -224,6 +224,20 @@ def test_a_state_that_is_no_pickle() -> None:
             Replay(beginning_with(state))
 
 
+@pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        (b"\x80\x05K\x01Q.", "a name is missing"),
+        (b"\x80\x04csansnet_core.network\nNetworkConfig\n.", "no network has a sansnet_core.network.NetworkConfig"),
+        (b"\x80\x04csansnet_core.timers\nNothing\n.", "no network has a sansnet_core.timers.Nothing"),
+    ],
+    ids=("number for a name", "class of another module", "what does not exist"),
+)
+def test_what_a_state_refers_to_is_named_and_exists(state: bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        load(state, object())
+
+
 NESTED: Final = b"N\x85\x94" + b"".join(b"0h%ch%c\x86\x94" % (n, n) for n in range(60))
 """A tuple that has the same tuple twice, and so on."""
 

@@ -16,11 +16,11 @@ import os
 from collections.abc import Callable
 from errno import ECONNREFUSED
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from sansnet_core import Buffer, ExtendedError, Network, Reason, SocketId
+from sansnet_core import Buffer, ExtendedError, Network, Reason, SocketId, UsageError, recovery
 from sansnet_core.proto.frames import Frames
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.recording import RecordedNetwork, Replay
@@ -171,10 +171,48 @@ def test_frames_behind_one_that_fails_are_received(monkeypatch: pytest.MonkeyPat
     assert len(session.failures) == 2
 
 
+def test_a_frame_that_is_none_behind_one_that_fails_is_a_mistake_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.begun()
+    network = session.recorded
+
+    right = Frames.receive
+
+    def mistaken(self: Frames, frame: Buffer) -> None:
+        if isinstance(frame, bytes):
+            raise IndexError
+        right(self, frame)
+
+    monkeypatch.setattr(Frames, "receive", mistaken)
+    none: Any = 5
+    with pytest.raises(UsageError):
+        network.receive_frames([bytes(60), none], session.now)
+    assert network.statistics().drops[Reason.FAILED] == 1
+    assert [(type(failure.error), failure.goes_on) for failure in session.failures] == [(IndexError, True)]
+
+
+@pytest.mark.interpreted
+def test_a_network_that_cannot_give_up_a_flow_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = sessions.begun()
+
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    def unable(*_: object) -> list[str]:
+        raise KeyError
+
+    monkeypatch.setattr(Frames, "receive", mistaken)
+    monkeypatch.setattr(recovery, "recover", unable)
+    with pytest.raises(ZeroDivisionError):
+        session.recorded.receive_frames([bytes(60)], session.now)
+    assert [(type(failure.error), failure.goes_on) for failure in session.failures] == [(ZeroDivisionError, False)]
+
+
 CALLS: Final[dict[str, Callable[[RecordedNetwork, float, SocketId], object]]] = {
     "guest_attached": lambda network, now, served: network.guest_attached(now),
     "service_added": lambda network, now, served: network.service_added(UDP, None, 99, now),
     "service_removed": lambda network, now, served: network.service_removed(served, now),
+    "forward_removed": lambda network, now, served: network.forward_removed(SocketId(99), now),
+    "reconfigure": lambda network, now, served: network.reconfigure(network._context.config, now),
     "echo_failed": lambda network, now, served: network.echo_failed(SocketId(99), 1, REFUSED, b"", now),
     "handle_deadline": lambda network, now, served: network.handle_deadline(now),
     "report_notices": lambda network, now, served: network.report_notices(True),
@@ -193,11 +231,11 @@ def test_a_call_that_fails_once_is_finished(name: str, monkeypatch: pytest.Monke
     right = getattr(Network, name)
     calls = []
 
-    def mistaken(self: Network, *arguments: object) -> object:
+    def mistaken(self: Network, *arguments: object, **named: object) -> object:
         calls.append(name)
         if len(calls) == 1:
             raise ZeroDivisionError
-        return right(self, *arguments)
+        return right(self, *arguments, **named)
 
     monkeypatch.setattr(Network, name, mistaken)
     if name in NEEDED:

@@ -16,9 +16,11 @@ from sansnet_core.errors import ConfigError, UsageError
 from sansnet_core.policy import Action
 from sansnet_core.recording import Capture, RecordedNetwork, RecordingError, Replay, ReplayDifference, conversation
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, Call
-from sansnet_core.recording.texts import value_text
+from sansnet_core.recording.format import Counted
+from sansnet_core.recording.texts import difference_texts, outcome_text, value_text
 from sansnet_core.recording.values import Digest
 from sansnet_core.records import replace
+from sansnet_core.summary import summary
 from sansnet_core.testing import OUTSIDER, Impairment, make_config
 from tests.core.recording.sessions import SESSIONS, SETUPS, Session, begun
 
@@ -142,12 +144,43 @@ def test_a_difference_names_the_input_and_both_sides(monkeypatch: pytest.MonkeyP
     assert raised.value.number == steps[third - 1].number
     assert "OpenStream(socket=" in raised.value.recorded
     assert raised.value.call == "take_orders()"
-    assert str(raised.value).startswith(f"input {raised.value.number}, take_orders(): the recording has ")
+    assert str(raised.value) == (
+        f"input {raised.value.number}, take_orders(): {raised.value.where}: "
+        f"the recording has {raised.value.recorded}, the replay has {raised.value.replayed}"
+    )
+    assert raised.value.where.startswith("order 1 of ")
     del taken[:]
     taken.extend([0] * (3 - third))
     on = Replay(recording, stop_at_difference=False)
     on.run()
     assert on.differences >= 1
+
+
+def test_the_first_frame_that_differs_is_shown() -> None:
+    session = finished("plain")
+    frames = next(step.frames for step in Replay(b"".join(session.recording)) if len(step.frames) > 1)
+    old = [b"".join(frame) if isinstance(frame, tuple) else bytes(frame) for frame in frames]
+    changed = bytearray(old[1])
+    changed[10] ^= 1
+    new = [old[0], bytes(changed), *old[2:], old[0]]
+    count = len(new)
+
+    def texts(before: list[bytes], after: list[bytes]) -> tuple[str, str, str]:
+        return difference_texts(Call.TAKE_FRAMES, (before,), (after,), vnet=False)
+
+    where, recorded, replayed = texts(old, new)
+    assert where == f"frame 2 of {count} differs at byte 10"
+    assert recorded == f"`{summary(old[1])}`, {len(old[1])} bytes"
+    assert replayed.endswith(f"`, {len(old[1])} bytes")
+    assert texts(old, [*old, old[0]]) == (
+        f"frame {count} of {count} differs",
+        "none",
+        f"`{summary(old[0])}`, {len(old[0])} bytes",
+    )
+    long = bytes(200)
+    assert texts([long], [long[:-1] + b"x"])[0] == "frame 1 of 1 differs after byte 96"
+    assert texts([long], [long + b"x"])[0] == "frame 1 of 1 differs after byte 96"
+    assert outcome_text(Call.TAKE_ORDERS, (Counted(1),)) == "1 order"
 
 
 def test_misuse_is_replayed() -> None:

@@ -327,6 +327,37 @@ def test_an_endpoint_that_new_rules_close_is_not_tried_next() -> None:
     assert remotes(bench) == [PUBLIC_B6]
 
 
+def test_a_time_without_an_endpoint_left_begins_nothing() -> None:
+    """The rules close the endpoint that would be tried next, after the time to it has begun."""
+    bench, _ = connecting(PUBLIC6, PUBLIC)
+    assert remotes(bench) == [PUBLIC6]
+    refuse = Rule(action=Action.REFUSE, destinations=(PUBLIC,))
+    bench.network.reconfigure(replace(bench.config, rules=(refuse, RULE)), bench.now)
+    bench.wait(3 * DELAY)
+    assert bench.take() == []
+    connect(bench, 1)
+    (report,) = bench.network.flows()
+    assert report.host == Endpoint(PUBLIC6, 5432)
+
+
+def test_late_facts_about_an_attempt_that_new_rules_closed_change_nothing() -> None:
+    bench, _ = connecting(PUBLIC6, PUBLIC)
+    bench.wait(DELAY)
+    first, second = opened(bench)
+    refuse = Rule(action=Action.REFUSE, destinations=(PUBLIC6,))
+    bench.network.reconfigure(replace(bench.config, rules=(refuse, RULE)), bench.now)
+    bench.collect()
+    assert bench.take() == [CloseSocket(first.socket, abort=True, errno=EACCES)]
+    connect(bench, first.socket)
+    bench.network.stream_ended(first.socket, bench.now)
+    fail(bench, first.socket, ECONNREFUSED)
+    assert bench.take() == []
+    assert wrong_accounts(bench.network) == []
+    connect(bench, second.socket)
+    (report,) = bench.network.flows()
+    assert report.host == second.remote
+
+
 # proxies
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from errno import EACCES, EMSGSIZE
+from errno import EACCES, ECONNREFUSED, EMSGSIZE
 from typing import Any
 
 import pytest
 
 from sansnet_core import (
+    Action,
     Dropped,
     Endpoint,
+    ExtendedError,
     FlowOpened,
     FlowRefused,
     Limits,
@@ -18,11 +20,13 @@ from sansnet_core import (
     OpenDatagram,
     OpenStream,
     Reason,
+    Rule,
     SendDatagram,
     SendStream,
     SocketId,
 )
 from sansnet_core.addresses import packed
+from sansnet_core.orders import ORIGIN_ICMP
 from sansnet_core.policy import ProxyConfig
 from sansnet_core.proto.udp import associate as associations
 from sansnet_core.records import replace
@@ -250,3 +254,39 @@ def test_a_flow_to_a_name_server_through_a_proxy_is_not_outdated_by_another_conf
     bench.network.reconfigure(replace(bench.config, dns_servers=("192.0.2.53",)), bench.now)
     bench.send(datagram(port=53))
     assert [type(order) for order in bench.take()] == [SendDatagram]
+
+
+def test_facts_of_the_other_kind_about_the_sockets_of_an_association_change_nothing() -> None:
+    bench, _ = network()
+    bench.send(datagram())
+    control, opened, _ = associate(bench)
+    bench.network.stream_connected(opened.socket, bench.now)
+    bench.network.stream_received(opened.socket, b"bytes", bench.now)
+    assert bench.network.receive_budget(opened.socket) == 0
+    bench.network.datagram_received(control, RELAY, HEAD + b"lost", 0, 60, 0, bench.now)
+    bench.collect()
+    assert (bench.take(), bench.packets) == ([], [])
+    bench.send(datagram(data=b"more"))
+    assert [(order.socket, order.data) for order in sent(bench)] == [(opened.socket, HEAD + b"more")]
+
+
+def test_a_datagram_that_does_not_reach_the_relay_ends_nothing() -> None:
+    bench, _ = network()
+    bench.send(datagram())
+    _, opened, _ = associate(bench)
+    error = ExtendedError(ECONNREFUSED, ORIGIN_ICMP, 3, 3, 0, None)
+    bench.network.datagram_failed(opened.socket, RELAY, error, HEAD + b"hello", bench.now)
+    bench.collect()
+    assert (bench.take(), bench.packets) == ([], [])
+    bench.send(datagram(data=b"more"))
+    assert [(order.socket, order.data) for order in sent(bench)] == [(opened.socket, HEAD + b"more")]
+
+
+def test_what_waits_of_a_flow_that_new_rules_end_is_not_sent() -> None:
+    bench, _ = network()
+    bench.send(datagram(data=b"kept"), datagram(data=b"closed", port=9))
+    closed = Rule(action=Action.REFUSE, ports=(9,))
+    bench.network.reconfigure(replace(bench.config, rules=(closed, *bench.config.rules)), bench.now)
+    bench.collect()
+    _, _, waited = associate(bench)
+    assert [order.data for order in waited] == [HEAD + b"kept"]

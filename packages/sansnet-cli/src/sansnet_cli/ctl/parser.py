@@ -10,6 +10,7 @@ from sansnet_cli.ctl.policy import PolicyText
 from sansnet_cli.options.impairment import DIRECTIONS, add_impairment_options, changed, perfect
 from sansnet_cli.options.parser import Parser, with_examples
 from sansnet_cli.options.records import CommandLineError
+from sansnet_cli.options.values import BadValue, typed
 from sansnet_cli.version import version
 from sansnet_core.fields import Part, instance
 from sansnet_core.records import Record, field
@@ -17,6 +18,9 @@ from sansnet_core.records import Record, field
 __all__ = ["CtlOptions", "parse", "parser"]
 
 _OPTIONS: Final = {"tcp_ports": "-t", "udp_ports": "-u", "tcp_ns": "-T", "udp_ns": "-U"}
+
+_MOST: Final = 10_000
+"""Flows or rules in one answer, at most; the server refuses more."""
 
 _ANSWERS: Final = ("allow", "refuse")
 _COMMANDS: Final = (
@@ -135,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--most",
-        type=int,
+        type=typed(_most),
         metavar="NUMBER",
         help="list at most NUMBER flows or rules; default: 1000",
     )
@@ -152,6 +156,10 @@ def parse(arguments: Sequence[str]) -> CtlOptions:
         CommandLineError: an argument is wrong.
         SystemExit: help or version were asked for and have been printed.
     """
+    if not arguments:
+        raise CommandLineError(
+            "the socket and the command are missing: sansnet ctl PATH COMMAND; see `sansnet ctl --help`"
+        )
     if arguments and arguments[0] in _COMMANDS and not {*arguments[1:2]} & {*_COMMANDS}:
         raise CommandLineError(f"the path of a control socket comes first: sansnet ctl PATH {' '.join(arguments)}")
     parsed = parser().parse_intermixed_args(arguments)
@@ -186,6 +194,12 @@ def parse(arguments: Sequence[str]) -> CtlOptions:
         json=parsed.json,
         **words,
     )
+
+
+def _most(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST:
+        raise BadValue(f"{text!r} is not a number from 1 to {_MOST}")
+    return int(text)
 
 
 def _field(option: str) -> str:

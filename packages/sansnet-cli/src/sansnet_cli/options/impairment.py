@@ -18,6 +18,7 @@ __all__ = ["DIRECTIONS", "add_impairment_options", "changed", "impairment_option
 
 DIRECTIONS: Final = ("up", "down")
 """From the guest, and to it."""
+_FRAMES: Final = {"up": "frames from the guest (up)", "down": "frames to the guest (down)"}
 
 _TIMES: Final = {"us": 1e6, "ms": 1e3, "s": 1.0}
 """How many make a second."""
@@ -56,7 +57,9 @@ def _share(text: str) -> float:
     found = re.fullmatch(rf"{_NUMBER}%", text, re.ASCII)
     if text == "0":
         return 0.0
-    if found is None or float(found[1]) > 100:
+    if found is not None and float(found[1]) > 100:
+        raise BadValue(f"{text!r} is more than all frames; give 100% at most")
+    if found is None:
         raise BadValue(f"{text!r} is not a share of the frames like 1% or 0.5%")
     return float(found[1]) / 100
 
@@ -219,7 +222,9 @@ def _check_effect(found: dict[str, dict[str, Any]], seed: int | None) -> None:
         for name, needed in _REFINES.items():
             if name in fields and needed not in fields:
                 option, other = _OPTIONS[name][0], _OPTIONS[needed][0]
-                raise CommandLineError(f"{option} does nothing without {other} for {direction}; give {other} as well")
+                raise CommandLineError(
+                    f"{option} does nothing without {other} for {_FRAMES[direction]}; give {other} as well"
+                )
 
 
 def _made(fields: dict[str, Any]) -> Impairment:

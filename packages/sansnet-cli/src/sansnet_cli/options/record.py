@@ -27,13 +27,15 @@ def add_record_options(group: argparse._ArgumentGroup) -> None:
         "--record",
         metavar="FILE",
         help="record all inputs of the guest's network to FILE, or to a new file if FILE is a directory, for `sansnet "
-        "replay`; it has all data of the guest, and earlier parts are in FILE.1",
+        "replay`; it has all data of the guest but that of connections between two loopbacks (-T, -U), and earlier "
+        "parts are in FILE.1",
     )
     group.add_argument(
         "--record-size",
         type=values.typed(size),
         metavar="SIZE",
-        help="limit FILE and FILE.1 together to SIZE, in bytes or with K, M or G; default: 256M",
+        help="let FILE and FILE.1 together have about SIZE, in bytes or with K, M or G; the state of a busy network "
+        "may need some MiB more; default: 256M",
     )
 
 

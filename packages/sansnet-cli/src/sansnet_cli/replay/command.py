@@ -102,7 +102,9 @@ class _Command:
                     self._show(step)
                     if step.difference is not None:
                         self._differences += 1
-                        self._complain(f"{step.difference}{self._version_note()}")
+                        if self._differences == 1 and self._replay.version != __version__:
+                            self._complain(f"sansnet {self._replay.version:.20} recorded it, and this is {__version__}")
+                        self._complain(str(step.difference))
                         if not self._options.keep_going:
                             break
         except (RecordingError, _TooLong) as error:
@@ -120,10 +122,6 @@ class _Command:
     def _complain(self, sentence: str) -> None:
         self._flush()
         say(f"sansnet: {self._options.file}: {sentence}")
-
-    def _version_note(self) -> str:
-        made = self._replay.version
-        return "" if made == __version__ else f"; sansnet {made:.20} recorded it, and this is {__version__}"
 
     def _show(self, step: Step) -> None:
         if step.number < self._options.begin:
@@ -168,7 +166,10 @@ class _Command:
             result = f"{self._differences} of them have other outputs"
         else:
             result = "the last one has another output"
-        line = f"{self._options.file}: {inputs} over {seconds:.3f} s; {result}"
+        time = f"over {seconds:.3f} s" if seconds >= 0 else "with times before the beginning"
+        if number < self._options.begin and self._options.begin > 1:
+            result += f"; --from {self._options.begin} is behind the last of them, so nothing is shown"
+        line = f"{self._options.file}: {inputs} {time}; {result}"
         if self._options.pcapng == "-":
             say(line)
         else:

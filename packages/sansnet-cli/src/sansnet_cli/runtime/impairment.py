@@ -7,12 +7,27 @@ from typing import TYPE_CHECKING
 from sansnet_core.records import replace
 
 if TYPE_CHECKING:
+    from sansnet_cli.options.ports import PortOptions
     from sansnet_core.impairment import Impairment
     from sansnet_trio.driver_statistics import DriverStatistics
     from sansnet_trio.network import GuestNetwork
     from sansnet_trio.plan.setup import Setup
 
-__all__ = ["LiveImpairments"]
+__all__ = ["LiveImpairments", "unimpaired"]
+
+
+def unimpaired(ports: PortOptions) -> str | None:
+    """A sentence about connections of a guest in a namespace that need no frames, and so meet no impairment.
+
+    Returns:
+        None if no forwarded port leads to such connections.
+    """
+    used = sorted({forward.option for forward in ports.forwards})
+    whole = [option for option in used if option in ("-T", "-U")]
+    local = [f"{option} from the host's own loopback" for option in used if option in ("-t", "-u")]
+    if not used:
+        return None
+    return f"connections by {' and by '.join([*whole, *local])} do not meet the bad network, as they need no frames"
 
 
 class LiveImpairments:

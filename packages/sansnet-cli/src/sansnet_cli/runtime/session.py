@@ -133,6 +133,11 @@ class Session:
         changes is no longer shared.
         """
         self._begin = _do_nothing
+        if self._in_namespace and (self.options.impair_up or self.options.impair_down) is not None:
+            from sansnet_cli.runtime.impairment import unimpaired
+
+            if (sentence := unimpaired(self.options.ports)) is not None:
+                report.warn(sentence)
         parts = Brokered(self._follower, self._guest, self._namespace, self._recording, self._audit.learnt)
         self._broker = stack.enter_context(brokered(parts))
         prompts = self._asks and self._prompts

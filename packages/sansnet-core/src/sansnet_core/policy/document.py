@@ -277,7 +277,10 @@ class _Reader:
     def _tables(self, key: str) -> list[tuple[Path, dict[str, Any]]]:
         given = self._table.get(key, [])
         if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
-            raise self._error((key,), f"it is not a list of tables; write [[{key}]] above each")
+            remedy = f"write [[{key}]] above each"
+            if key == "rule":
+                remedy += ', or rules = ["..."] for rules as text'
+            raise self._error((key,), f"it is not a list of tables; {remedy}")
         found: list[tuple[Path, dict[str, Any]]] = [((key, number), each) for number, each in enumerate(given)]
         for place, table in found:
             self._check_keys(place, table)

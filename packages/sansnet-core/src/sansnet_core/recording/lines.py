@@ -33,7 +33,8 @@ def conversation(step: Step) -> list[str]:
     if step.raised is not None:
         lines.append(f"failure  {step.raised.splitlines()[0] if step.raised else ''}")
     if step.difference is not None:
-        lines.append(f"differs  {step.difference.recorded}, and now {step.difference.replayed}")
+        place = f"{step.difference.where}: " if step.difference.where else ""
+        lines.append(f"differs  {place}{step.difference.recorded}, and now {step.difference.replayed}")
     head = f"{step.number:>6} {step.time:>12.6f} "
     return [head + line for line in lines]
 

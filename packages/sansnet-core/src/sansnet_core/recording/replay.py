@@ -18,7 +18,7 @@ from sansnet_core.orders import Buffer, Frame, Order
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, OUTPUTS, RETURNING, Call, Ending, Raised
 from sansnet_core.recording.format import Beginning, Checkpoint, Counted, Part, RecordingError, expected, is_time, parts
 from sansnet_core.recording.network import RecordedNetwork
-from sansnet_core.recording.texts import call_text, outcome_text
+from sansnet_core.recording.texts import call_text, difference_texts
 from sansnet_core.snapshot import load
 
 __all__ = ["Effect", "RecordingError", "Replay", "ReplayDifference", "Step"]
@@ -30,20 +30,23 @@ class ReplayDifference(SansnetError):
     Args:
         number: of the input.
         call: the input as text.
-        recorded, replayed: what it did then and now, as text.
+        recorded, replayed: what it did then and now, as text; of several outputs, the first one that differs.
+        where: which one that is, such as "frame 4 of 4 differs at byte 10"; empty if the outputs are no list.
 
     All are attributes, too.
     """
 
-    def __init__(self, number: int, call: str, recorded: str, replayed: str) -> None:
-        super().__init__(f"input {number}, {call}: the recording has {recorded}, the replay {replayed}")
+    def __init__(self, number: int, call: str, recorded: str, replayed: str, where: str = "") -> None:
+        place = f"{where}: " if where else ""
+        super().__init__(f"input {number}, {call}: {place}the recording has {recorded}, the replay has {replayed}")
         self.number = number
         self.call = call
         self.recorded = recorded
         self.replayed = replayed
+        self.where = where
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.number, self.call, self.recorded, self.replayed)
+        return type(self), (self.number, self.call, self.recorded, self.replayed, self.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +286,8 @@ class Replay:
             step.effects = tuple(self._network.effects)
         self._fill(step, number, replayed)
         if not _is_same(number, part, recorded, replayed):
-            step.difference = ReplayDifference(
-                self.number, step.input, outcome_text(number, recorded), outcome_text(number, replayed)
-            )
+            where, before, after = difference_texts(number, recorded, replayed, vnet=step.vnet_header)
+            step.difference = ReplayDifference(self.number, step.input, before, after, where)
         return step
 
     def _call(self, network: _Network, number: int, now: object, arguments: dict[str, Any]) -> tuple[Any, ...]:

@@ -71,6 +71,7 @@ class RescuedNetwork(NotingNetwork):
                 break
             except UsageError:  # the next frame is none
                 self._note_raised((-number, now, *arguments, _raised(Ending.RECOVERED, first), None), ending)
+                self._tell(failures, number, arguments)
                 raise
             except Exception as another:
                 error = another

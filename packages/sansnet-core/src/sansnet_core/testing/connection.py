@@ -200,18 +200,20 @@ class GuestConnection:
 
     def _offer(self) -> int:
         """The window field; the right edge that it implies is never taken back."""
+        offer, self._edge = self._next_offer()
+        return offer
+
+    def _next_offer(self) -> tuple[int, int]:
+        """The window field that the next segment has, and the right edge that it implies."""
         scale = self.options.scale if self.established and self.peer_scale is not None and self.options.scale else 0
         free = max(0, self.options.window - (len(self.received) - self._consumed))
         edge = max(self._incoming.expected + free, self._edge)
         offer = min(65535, (edge - self._incoming.expected) >> scale)
-        self._edge = max(self._edge, self._incoming.expected + (offer << scale))
-        return offer
+        return offer, max(self._edge, self._incoming.expected + (offer << scale))
 
     def _update_window(self) -> None:
-        free = self.options.window - (len(self.received) - self._consumed)
-        if self.established and self._incoming.expected + free - self._edge >= min(
-            self.options.mss, self.options.window // 2
-        ):
+        _, edge = self._next_offer()
+        if self.established and edge - self._edge >= max(1, min(self.options.mss, self.options.window // 2)):
             self._ack_now = True
 
     def _transmit_syn(self, now: float) -> None:

@@ -105,7 +105,18 @@ def ethernet(destination: bytes, source: bytes, ethertype: int, payload: bytes) 
 
 @dataclass(frozen=True, slots=True)
 class Ip:
-    """An IP packet of either family; also the builder of one."""
+    """An IP packet of either family; also the builder of one.
+
+    Attributes:
+        source, destination: addresses, of 4 or 16 bytes.
+        protocol: number of the protocol of the payload.
+        payload: all bytes behind the header of IPv4 or the first header of IPv6.
+        ttl: of IPv4, or the hop limit of IPv6.
+        tos: the byte of DSCP and ECN; the traffic class of IPv6.
+        options: of IPv4, a multiple of 4 bytes.
+        identification: of IPv4.
+        fragment: the flags and the offset of IPv4 as one number of 16 bits; 0x4000 is "don't fragment".
+    """
 
     source: bytes
     destination: bytes
@@ -114,10 +125,8 @@ class Ip:
     ttl: int = 64
     tos: int = 0
     options: bytes = b""
-    """IPv4 options, a multiple of 4 bytes."""
     identification: int = 0
     fragment: int = 0x4000
-    """Flags and offset field of IPv4."""
 
     @property
     def version(self) -> int:
@@ -152,7 +161,21 @@ class SegmentFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A TCP segment with its addresses; also the builder of one."""
+    """A TCP segment with its addresses; also the builder of one.
+
+    Attributes:
+        source, destination: addresses, of 4 or 16 bytes.
+        source_port, destination_port: 0 to 65535.
+        sequence, acknowledgment: as on the wire, modulo 2^32.
+        flags: `SYN`, `ACK` and the like, added.
+        window: the field as on the wire, not scaled.
+        payload: the data.
+        mss, scale: values of these options; None without them.
+        sack_permitted: whether there is this option.
+        sack: blocks of selective acknowledgments, each with its start and its end.
+        urgent: the urgent pointer.
+        raw_options: replaces all options, when building; None for those above.
+    """
 
     source: bytes
     source_port: int
@@ -169,7 +192,6 @@ class Segment:
     sack: tuple[tuple[int, int], ...] = ()
     urgent: int = 0
     raw_options: bytes | None = None
-    """Replaces all options, when building."""
 
     def __str__(self) -> str:
         flags = "".join(letter for bit, letter in enumerate(_FLAGS) if self.flags >> bit & 1) or "-"
@@ -288,18 +310,26 @@ def fragments(packet: Ip, size: int, identification: int = 7) -> list[Ip]:
 
 @dataclass(frozen=True, slots=True)
 class ReadFrame:
-    """A frame from the network, its offload header understood."""
+    """A frame from the network, its offload header understood.
+
+    Attributes:
+        destination, source: Ethernet addresses, of 6 bytes.
+        ethertype: `IPV4`, `IPV6`, `ARP` or another one.
+        payload: all behind the Ethernet header, with its padding.
+        partial: whether the transport checksum is for the guest to complete.
+        gso_type: `GSO_NONE`, or the kind of segmentation that is left to the guest.
+        gso_size: payload bytes of each segment then; 0 without segmentation.
+        size: bytes of the frame without its offload header.
+    """
 
     destination: bytes
     source: bytes
     ethertype: int
     payload: bytes
     partial: bool = False
-    """The transport checksum is for the guest to complete."""
     gso_type: int = GSO_NONE
     gso_size: int = 0
     size: int = field(default=0, compare=False)
-    """Bytes of the frame without its offload header."""
 
 
 def read_frame(frame: bytes | memoryview | tuple[bytes, bytes | memoryview], *, vnet: bool) -> ReadFrame:

@@ -51,7 +51,9 @@ class RecordingFile(Uncopyable):
     Args:
         path: its path, or that of a directory, in which a new file is made. The part before is in a file whose name
             ends with `.1` in addition.
-        size: bytes of both files together, roughly; a pipe has no bound, and takes the recording of one network.
+        size: bytes of both files together, about. Each begins with the state of the network, however large that is, and
+            has room for inputs of a quarter of `size` after it. A pipe has no bound, and takes the recording of one
+            network.
 
     Attributes:
         path: the path of the file.

@@ -144,7 +144,7 @@ class Association(Relayed):
             self._size += len(data)
             self._waiting.append(_Waiting(flow, bytes(data), segment_size, tos))
         else:
-            owner.drop(Reason.UNDECIDED_LIMIT, flow)
+            owner.drop(Reason.UNDECIDED_LIMIT, flow.guest, flow.remote)
 
     @property
     def size(self) -> int:
@@ -234,7 +234,7 @@ class _Datagrams:
             origin = found[0]
             flow = association.sources.get(origin) or association.sources.get(("", origin.port))
         if found is None or flow is None:
-            self._owner.drop(Reason.HOST_SOURCE, None, source)
+            self._owner.drop(Reason.HOST_SOURCE, source, source)
         else:
             self._owner.deliver(flow, bytes(found[1]))
 
@@ -386,12 +386,9 @@ class Associations:
         self._waiting += size
         return True
 
-    def drop(self, reason: Reason, flow: Flow | None, source: Endpoint | None = None) -> None:
-        """Count a datagram of a flow that is dropped, or one from a source."""
-        if flow is not None:
-            self._context.drop_packet(reason, UDP, flow.guest, flow.remote)
-        elif source is not None:
-            self._context.drop_packet(reason, UDP, source, source)
+    def drop(self, reason: Reason, source: Endpoint, destination: Endpoint) -> None:
+        """Count a datagram that is dropped."""
+        self._context.drop_packet(reason, UDP, source, destination)
 
     def refuse(self, flow: Flow, errno: int, data: Buffer) -> None:
         """Answer a datagram of the guest with an error."""
@@ -411,7 +408,7 @@ class Associations:
                     rule=flow.judgement.text if flow.judgement else None,
                 )
             )
-        self.drop(Reason.HOST_SEND, flow)
+        self.drop(Reason.HOST_SEND, flow.guest, flow.remote)
         error = ExtendedError(errno, ORIGIN_LOCAL, 0, 0, 0, None)
         self._report(error, flow.guest, flow.remote, flow.remote.address, data)
 

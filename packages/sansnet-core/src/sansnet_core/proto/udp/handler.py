@@ -471,5 +471,6 @@ class Udp:
             self._host.ended(end)
         elif isinstance(end, Relayed):
             end.ended()
-        elif isinstance(end, Served):
+        else:
+            assert isinstance(end, Served)  # a forwarded port stays without flows
             self._served.ended(end)

@@ -253,9 +253,10 @@ class Opening:
 
     def _admit_inbound(self, new: NewFlow, judgement: Judgement | None) -> Flow | None:
         """Open an inbound flow that waited, unless the guest has begun it meanwhile; None if it cannot be reached."""
-        forward = self._host.sockets.get(new.forward) if new.forward else None
-        if not isinstance(forward, ForwardedPort) or new.outsider is None:
-            return None
+        assert new.forward is not None
+        assert new.outsider is not None
+        forward = self._host.sockets[new.forward]
+        assert isinstance(forward, ForwardedPort)  # a port that is removed takes the flows that wait with it
         if new.outsider in forward.flows:
             return forward.flows[new.outsider]
         ends = self._host.inbound_ends(forward, new.outsider)

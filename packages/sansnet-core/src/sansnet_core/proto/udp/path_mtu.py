@@ -152,9 +152,8 @@ class PathMtu:
         if tried is None or not _LEAST_MTU <= mtu < size + _headers(flow):
             return None
         flow.whole = mtu - _headers(flow)
-        if self._observed.get(flow.key) is None:
-            self._observed[flow.key] = _Observed(flow, mtu, size)
-            self._context.timers.arm(self, min(self.deadline, self._context.now + _OBSERVED))
+        self._observed[flow.key] = _Observed(flow, mtu, size)  # the first one: nothing is tried while it is there
+        self._context.timers.arm(self, min(self.deadline, self._context.now + _OBSERVED))
         return tried[:2]
 
     def reported(self, flow: Flow, mtu: int) -> None:

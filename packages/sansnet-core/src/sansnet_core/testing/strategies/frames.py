@@ -11,10 +11,11 @@ from typing import Final, TypeAlias
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
+from sansnet_core.addresses import AnyAddress
 from sansnet_core.config import NetworkConfig
 from sansnet_core.errors import UsageError
 from sansnet_core.testing.checksums import with_checksums
-from sansnet_core.testing.packets import IPV4, IPV6, Ip
+from sansnet_core.testing.packets import IPV4, IPV6, TCP, UDP, Ip
 from sansnet_core.testing.strategies.applications import (
     dns_packets,
     dns_parts,
@@ -105,10 +106,14 @@ def _check(name: str, given: Collection[str], known: Collection[str]) -> tuple[s
     return tuple(given)
 
 
+def _possible(parties: Parties, protocols: Sequence[str]) -> Sequence[str]:
+    """The protocols without those of a family that is off, unless there are no others."""
+    return [name for name in protocols if _FAMILY.get(name, parties.families[0]) in parties.families] or protocols
+
+
 def _parts_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> Parts:
-    """Valid frames. Protocols of a family that is off are left out, unless there are no others."""
-    possible = [name for name in protocols if _FAMILY.get(name, parties.families[0]) in parties.families]
-    packets = _PACKETS.get(choose(draw, possible or protocols))
+    """Valid frames."""
+    packets = _PACKETS.get(choose(draw, _possible(parties, protocols)))
     return arp_parts(draw, parties) if packets is None else in_frame(draw, parties, packets(draw, parties))
 
 
@@ -119,6 +124,8 @@ def _valid_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes
 
 @st.composite
 def _nearly_valid_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    if chance(draw, 8):
+        return _cut_packet(draw, parties, protocols)
     return nearly(draw, _parts_of(draw, parties, protocols), vnet=parties.vnet)
 
 
@@ -156,45 +163,79 @@ def _batches_of(draw: DrawFn, parties: Parties, protocols: Sequence[str], max_si
     return draw(st.lists(_frames_of(parties, protocols), max_size=max_size))
 
 
-def valid_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
+def valid_frames(
+    config: NetworkConfig,
+    protocols: Collection[str] = PROTOCOLS,
+    *,
+    destinations: Collection[AnyAddress] | None = None,
+    ports: Collection[int] | None = None,
+) -> SearchStrategy[bytes]:
     """Frames as a correct guest may send them, in the families that the configuration has.
 
     Args:
         config: of the network; it gives the addresses, the MTU, and whether frames have a `virtio_net_hdr`.
         protocols: of `PROTOCOLS`. Those of a family that is off are left out, unless there are no others.
+        destinations: the addresses that all packets go to, for a stack that has few. None for those that the
+            configuration knows, an ordinary server, and groups. Some packets go to an address of their protocol:
+            DHCP, NDP, IGMP.
+        ports: the ports that datagrams and segments of the protocols "udp" and "tcp" go to; None for several.
 
     Raises:
-        UsageError: there is no such protocol.
+        UsageError: there is no such protocol, or an address or a port is none, or no address is of a family that is
+            on.
     """
-    return _valid_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
+    return _valid_of(Parties(config, destinations, ports), _check("protocols", protocols, PROTOCOLS))
 
 
-def nearly_valid_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
+def nearly_valid_frames(
+    config: NetworkConfig,
+    protocols: Collection[str] = PROTOCOLS,
+    *,
+    destinations: Collection[AnyAddress] | None = None,
+    ports: Collection[int] | None = None,
+) -> SearchStrategy[bytes]:
     """Valid frames with one thing wrong: a field, an option, a length; with the old or with right checksums.
 
     Arguments and errors are those of `valid_frames`.
     """
-    return _nearly_valid_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
+    return _nearly_valid_of(Parties(config, destinations, ports), _check("protocols", protocols, PROTOCOLS))
 
 
-def hostile_frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
+def hostile_frames(
+    config: NetworkConfig,
+    protocols: Collection[str] = PROTOCOLS,
+    *,
+    destinations: Collection[AnyAddress] | None = None,
+    ports: Collection[int] | None = None,
+) -> SearchStrategy[bytes]:
     """Frames with several things wrong, headers with any bytes behind them, and any bytes.
 
     Arguments and errors are those of `valid_frames`.
     """
-    return _hostile_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
+    return _hostile_of(Parties(config, destinations, ports), _check("protocols", protocols, PROTOCOLS))
 
 
-def frames(config: NetworkConfig, protocols: Collection[str] = PROTOCOLS) -> SearchStrategy[bytes]:
+def frames(
+    config: NetworkConfig,
+    protocols: Collection[str] = PROTOCOLS,
+    *,
+    destinations: Collection[AnyAddress] | None = None,
+    ports: Collection[int] | None = None,
+) -> SearchStrategy[bytes]:
     """Frames of all three kinds.
 
     Arguments and errors are those of `valid_frames`.
     """
-    return _frames_of(Parties(config), _check("protocols", protocols, PROTOCOLS))
+    return _frames_of(Parties(config, destinations, ports), _check("protocols", protocols, PROTOCOLS))
 
 
 def batches(
-    config: NetworkConfig, protocols: Collection[str] = PROTOCOLS, *, max_size: int = 8
+    config: NetworkConfig,
+    protocols: Collection[str] = PROTOCOLS,
+    *,
+    max_size: int = 8,
+    destinations: Collection[AnyAddress] | None = None,
+    ports: Collection[int] | None = None,
 ) -> SearchStrategy[list[bytes]]:
     """Lists of frames for one call of `Network.receive_frames`; some are all the fragments of one packet.
 
@@ -202,11 +243,13 @@ def batches(
         config: as in `valid_frames`.
         protocols: as in `valid_frames`.
         max_size: the most frames of a list; the fragments of a packet may be more, up to 512.
+        destinations: as in `valid_frames`.
+        ports: as in `valid_frames`.
 
     Raises:
-        UsageError: there is no such protocol.
+        UsageError: as in `valid_frames`.
     """
-    return _batches_of(Parties(config), _check("protocols", protocols, PROTOCOLS), max_size)
+    return _batches_of(Parties(config, destinations, ports), _check("protocols", protocols, PROTOCOLS), max_size)
 
 
 def valid_messages(config: NetworkConfig, protocols: Collection[str] = MESSAGES) -> SearchStrategy[bytes]:
@@ -250,16 +293,32 @@ def _messages_of(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> by
             return draw(st.binary(max_size=300))
 
 
+_HEADERS: Final = {TCP: 20, UDP: 8}
+"""Bytes of the headers without options; other protocols have 8 in most messages."""
 _NUMBERS: Final = (6, 17, 1, 58, 0, 43, 44, 60, 51, 50, 2, 132, 135, 255)
 
 
 def _any_packet(draw: DrawFn, parties: Parties) -> bytes:
     """A valid IP header with any protocol and any bytes behind it, from and to any address."""
-    size = choose(draw, [4, 16])
+    size = choose(draw, parties.families if parties.is_aimed else (4, 16))
     places = (*parties.sources(size), *parties.strangers(size), *parties.groups(size), *parties.destinations(size))
-    source, destination = choose(draw, places), choose(draw, [*reversed(places)])
+    targets = parties.destinations(size) if parties.is_aimed else places[::-1]
+    source, destination = choose(draw, places), choose(draw, targets)
     protocol = below(draw, 256) if chance(draw, 4) else choose(draw, _NUMBERS)
     ip = Ip(source, destination, protocol, sizes(draw, min(parties.mtu, 1500)), ttl=choose(draw, [64, 0, 1, 255]))
+    return _in_ethernet(parties, ip)
+
+
+def _cut_packet(draw: DrawFn, parties: Parties, protocols: Sequence[str]) -> bytes:
+    """A valid IP packet that ends within its transport header; or a frame of ARP that is cut anywhere."""
+    packets = _PACKETS.get(choose(draw, _possible(parties, protocols)))
+    if packets is None:
+        frame = joined(arp_parts(draw, parties))
+        return frame[: below(draw, len(frame))]
+    packet = packets(draw, parties)
+    data = joined(packet.parts)
+    rest = data[: below(draw, min(len(data), _HEADERS.get(packet.protocol, 8)) or 1)]
+    ip = Ip(packet.source, packet.destination, packet.protocol, rest, ttl=packet.hop_limit or 64)
     return _in_ethernet(parties, ip)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from sansnet_core.addresses import Prefix, format
+from sansnet_core.addresses import AnyAddress, Prefix, checked_port, format, packed
 from sansnet_core.config import NetworkConfig
+from sansnet_core.errors import UsageError
 from sansnet_core.testing.guest import GuestStack
 from sansnet_core.testing.pair import GATEWAY, GATEWAY6, SERVER, SERVER6
 
@@ -14,6 +15,7 @@ __all__ = ["Parties"]
 
 _GUEST: Final = GuestStack()
 _LINK_LOCAL: Final = bytes.fromhex("fe800000000000000000000000000015")
+_PORTS: Final = (80, 443, 53, 22, 853, 7, 65535)
 _GROUPS: Final = {
     4: (b"\xff" * 4, bytes((224, 0, 0, 251)), bytes((239, 255, 255, 250))),
     16: (bytes.fromhex("ff020000000000000000000000000001"), bytes.fromhex("ff0500000000000000000000000000fb")),
@@ -38,10 +40,14 @@ class Parties:
 
     Args:
         config: of the network.
+        destinations: all addresses that frames go to; None for the usual ones of the configuration.
+        ports: all ports of UDP and TCP that they go to; None for the usual ones.
 
     Attributes:
         config: of the network.
-        families: sizes of the addresses of the families that are on: 4, 16.
+        ports: of UDP and TCP at the other side.
+        is_aimed: whether `destinations` were given.
+        families: sizes of the addresses of the families that are on, and that destinations have: 4, 16.
         mtu: of the link.
         vnet: whether frames begin with a `virtio_net_hdr`.
         guest_mac, mac: Ethernet addresses of the guest and of the network.
@@ -49,8 +55,15 @@ class Parties:
         gateways, name_servers: by size of address; the usual ones if there are none.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(
+        self,
+        config: NetworkConfig,
+        destinations: Collection[AnyAddress] | None = None,
+        ports: Collection[int] | None = None,
+    ) -> None:
         self.config = config
+        self.ports = _PORTS if ports is None else _checked(ports)
+        self.is_aimed = destinations is not None
         self.mtu = config.link.mtu
         self.vnet = config.link.vnet_header
         self.mac = config.mac
@@ -65,10 +78,27 @@ class Parties:
         self.gateways = {4: gateway4, 16: gateway6}
         servers = [*config.dns_servers, *(match for match, _ in config.dns_forward)]
         self.name_servers = {size: _of_size(size, servers) or (self.gateways[size],) for size in (4, 16)}
-        self._destinations = {size: self._find_destinations(size) for size in (4, 16)}
+        self._groups = _GROUPS
+        if destinations is None:
+            self._destinations = {size: self._find_destinations(size) for size in (4, 16)}
+        else:
+            self._choose(destinations)
 
     def __repr__(self) -> str:
         return f"Parties({', '.join(format(self._sources[size][0]) for size in self.families)})"
+
+    def _choose(self, destinations: Collection[AnyAddress]) -> None:
+        """Let frames go to these addresses alone."""
+        try:
+            found = [packed(each) for each in destinations]
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"destinations: {destinations!r:.100} is not a list of addresses: {error}") from None
+        self._destinations = {size: _of_size(size, found) for size in (4, 16)}
+        self._groups = {4: (), 16: ()}
+        self.name_servers = {size: self._destinations[size] or self.name_servers[size] for size in (4, 16)}
+        self.families = tuple(size for size in self.families if self._destinations[size])
+        if not self.families:
+            raise UsageError(f"destinations: {destinations!r:.100} has no address of a family that is on")
 
     def _find_destinations(self, size: int) -> tuple[bytes, ...]:
         config = self.config
@@ -99,11 +129,21 @@ class Parties:
 
     def groups(self, size: int) -> tuple[bytes, ...]:
         """Broadcast and multicast destinations."""
-        return _GROUPS[size]
+        return self._groups[size]
 
     def strangers(self, size: int) -> tuple[bytes, ...]:
         """Addresses that no packet on a link should have, or that lead to special places."""
         return _STRANGE[size]
+
+
+def _checked(ports: Collection[int]) -> tuple[int, ...]:
+    try:
+        found = tuple(checked_port(each) for each in ports)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"ports: {ports!r:.100} is not a list of ports: {error}") from None
+    if not found:
+        raise UsageError("ports: the list is empty; give a port, or leave it out")
+    return found
 
 
 def _of_size(size: int, addresses: Iterable[bytes]) -> tuple[bytes, ...]:

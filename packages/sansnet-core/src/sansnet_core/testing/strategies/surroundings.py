@@ -91,10 +91,12 @@ def guest_tcp_options(link: LinkConfig) -> SearchStrategy[GuestTcpOptions]:
 def _guest_tcp_options(draw: DrawFn, link: LinkConfig) -> GuestTcpOptions:
     largest = max(link.mtu - 60 - 20, 1)  # with the headers of IPv6, and SACK
     offloads = link.vnet_header and chance(draw, 2)
+    window = choose(draw, (256 << 10, 65535, 1000, 4 << 20))
+    scales = (7, None, 0, 14)
     return GuestTcpOptions(
         mss=min(choose(draw, (1460, 536, 100, 8960, 65535)), largest),
-        window=choose(draw, (256 << 10, 65535, 1000, 4 << 20)),
-        scale=choose(draw, (7, None, 0, 14)),
+        window=window,
+        scale=choose(draw, [each for each in scales if window >> (each or 0)]),  # otherwise it could never receive
         sack=not chance(draw, 3),
         largest_segment=max(min(64_000, link.max_frame_size - 14 - 60 - 20), 0) if offloads and chance(draw, 2) else 0,
         partial=offloads,

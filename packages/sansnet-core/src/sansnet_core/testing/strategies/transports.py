@@ -47,7 +47,6 @@ __all__ = [
 
 GUEST_PORTS: Final = (40000, 40001, 40002, 5353, 1, 65535)
 """Few, so that frames meet in the same flows."""
-_REMOTE_PORTS: Final = (80, 443, 53, 22, 853, 7, 65535)
 _TCP: Final = (
     *(("source_port", 2), ("destination_port", 2), ("sequence", 4), ("acknowledgment", 4), ("data_offset", 1)),
     *(("flags", 1), ("window", 2), ("checksum", 2), ("urgent", 2)),
@@ -122,7 +121,7 @@ def udp_parts(source: bytes, source_port: int, destination: bytes, destination_p
 def udp_packets(draw: DrawFn, parties: Parties) -> Packet:
     """Datagrams with any payload to any port; with offloads also runs of them."""
     source, destination = ends(draw, parties, groups=True)
-    ports = choose(draw, GUEST_PORTS), choose(draw, _REMOTE_PORTS)
+    ports = choose(draw, GUEST_PORTS), choose(draw, parties.ports)
     room = parties.room(len(source)) - 8
     gso_size = 0
     payload = sizes(draw, room)
@@ -216,7 +215,7 @@ def tcp_packets(
         source,
         choose(draw, GUEST_PORTS),
         destination,
-        choose(draw, _REMOTE_PORTS),
+        choose(draw, parties.ports),
         _number(draw) if sequence is None else near(draw, sequence),
         _number(draw) if acknowledgment is None else near(draw, acknowledgment),
         flags,
