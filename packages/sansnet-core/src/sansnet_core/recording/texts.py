@@ -11,7 +11,6 @@ from sansnet_core.recording.calls import METHODS, OUTPUTS, Raised
 from sansnet_core.recording.format import Counted
 from sansnet_core.recording.values import HEAD, VALUES, Digest
 from sansnet_core.records import Record
-from sansnet_core.summary import summary
 from sansnet_core.wire import virtio_net
 
 __all__ = ["call_text", "difference_texts", "order_text", "outcome_text", "value_text"]
@@ -144,4 +143,6 @@ def _shown_output(output: Any, vnet: bool) -> str:
         return "none" if output is None else _output(output)
     start = virtio_net.HEADER_SIZE if vnet else 0
     frame = (digest.head + bytes(max(min(digest.size, 1 << 17) - len(digest.head), 0)))[start:]
+    from sansnet_core.summary import summary  # only a replay needs it
+
     return f"`{summary(frame)}`, {digest.size} bytes"

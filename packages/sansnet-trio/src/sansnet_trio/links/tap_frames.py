@@ -6,11 +6,13 @@ import errno
 import os
 import select
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sansnet_core import Frame
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_trio.links import LinkClosed
+
+if TYPE_CHECKING:
+    from sansnet_core import Frame
 
 __all__ = ["TapFrames"]
 

@@ -282,8 +282,6 @@ class Udp:
         if type(mapping) is ForwardedPort:  # quicker than isinstance
             if flow is None or flow.local != local:
                 local = checks.address("local", local)
-            if flow is None and mapping.address is not None:
-                checks.same_family(source, socket, mapping.address)
             if flow is None or self._host.is_stale(flow, mapping):
                 datagram = Datagram(data, segment_size, ttl, tos, local=local)
                 flow = self._opening.open_inbound(mapping, source, datagram)
