@@ -16,8 +16,9 @@ from sansnet_core.errors import ConfigError, UsageError
 from sansnet_core.policy import Action
 from sansnet_core.recording import Capture, RecordedNetwork, RecordingError, Replay, ReplayDifference, conversation
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, Call
+from sansnet_core.recording.differences import difference_texts, outcome_text
 from sansnet_core.recording.format import Counted
-from sansnet_core.recording.texts import difference_texts, outcome_text, value_text
+from sansnet_core.recording.texts import value_text
 from sansnet_core.recording.values import Digest
 from sansnet_core.records import replace
 from sansnet_core.summary import summary

@@ -16,9 +16,10 @@ from sansnet_core.errors import ConfigError, Reason, SansnetError, UsageError
 from sansnet_core.notices import Notice
 from sansnet_core.orders import Buffer, Frame, Order
 from sansnet_core.recording.calls import ARGUMENTS, METHODS, OUTPUTS, RETURNING, Call, Ending, Raised
+from sansnet_core.recording.differences import difference_texts
 from sansnet_core.recording.format import Beginning, Checkpoint, Counted, Part, RecordingError, expected, is_time, parts
 from sansnet_core.recording.network import RecordedNetwork
-from sansnet_core.recording.texts import call_text, difference_texts
+from sansnet_core.recording.texts import call_text
 from sansnet_core.snapshot import load
 
 __all__ = ["Effect", "RecordingError", "Replay", "ReplayDifference", "Step"]
