@@ -73,6 +73,11 @@ class Mapping:
         """The guest's endpoint, which all flows have in common."""
         return next(iter(self.flows.values())).guest
 
+    @property
+    def host(self) -> Endpoint:
+        """The host's endpoint of one of the flows; all have the family of the socket."""
+        return next(iter(self.flows.values())).host
+
     def find(self, host: Endpoint) -> Flow | None:
         """The flow to an endpoint of the host."""
         only = self._only
