@@ -62,6 +62,21 @@ def test_a_window_that_looks_smaller_than_a_segment_is_updated() -> None:
     assert one.room == 2 * RESERVE
 
 
+def test_after_a_rest_a_window_without_scaling_is_not_rounded() -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    assert peer.open(scale=None).scale is None
+    pair.host.produce(pair.host.stream, b"x")
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send()
+    pair.wait(5.0)
+    pair.host.produce(pair.host.stream, b"x")
+    pair.settle()
+
+    assert [segment.window for segment in peer.take()] == [65535]
+
+
 @given(
     mss=st.sampled_from([536, MSS, 8960]),
     scale=st.integers(0, 14),

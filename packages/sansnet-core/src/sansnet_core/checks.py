@@ -196,14 +196,14 @@ def datagram(source: Endpoint, data: bytes, segment_size: int, ttl: int, tos: in
 
 
 def same_family(source: Endpoint, socket: SocketId, address: bytes) -> None:
-    """Check that a datagram came to a socket of its family, of which `address` is one.
+    """Check that a datagram came to a socket of its family: one that sends to `address`.
 
     Raises:
         UsageError: it did not.
     """
     if len(source.address) != len(address):
         raise UsageError(
-            f"source: {source} is of another family than the address {format(address)} of socket {socket}; "
+            f"source: {source} is of another family than {format(address)}, to which the socket {socket} sends; "
             "give the IPv4 address if the socket gave one that is mapped into IPv6"
         )
 
