@@ -247,7 +247,7 @@ def test_a_datagram_has_the_family_of_its_socket(socket: bytes, other: bytes) ->
     pair.guest.send(udp(pair.guest.address(len(socket)), 1000, socket, 53, b"question"))
     pair.settle()
     (order,) = pair.host.datagrams
-    with pytest.raises(UsageError, match="is of another family than .*, to which the socket 1 sends"):
+    with pytest.raises(UsageError, match=r"is of another family than .*, to which the socket 1 sends"):
         pair.network.datagram_received(order.socket, Endpoint(other, 53), b"answer", 0, 64, 0, pair.now)
     assert pair.network.take_frames() == []
 
