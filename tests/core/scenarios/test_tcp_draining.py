@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from errno import EACCES, ECONNRESET, ETIMEDOUT
+from errno import EACCES, ECONNRESET, ENOBUFS, ETIMEDOUT
 
 import pytest
 
 from sansnet_core import CloseSocket, FlowClosed, Limits, Reason
 from sansnet_core.policy import Action, Rule
 from sansnet_core.records import replace
-from sansnet_core.testing import HostStream, ManualConnection, Pair, make_config
+from sansnet_core.testing import OUTSIDER, HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, RST, SYN
 from tests.core.recording.accounts import wrong_accounts
 
@@ -151,13 +151,61 @@ def test_a_host_that_never_takes_the_data_is_given_up(first: str) -> None:
     assert [notice.errno for notice in pair.notices if isinstance(notice, FlowClosed)] == [ETIMEDOUT]
 
 
+@pytest.mark.parametrize("waits", [False, True])
 @first_to_end
-def test_what_drains_counts_as_a_connection(first: str) -> None:
-    pair, _, _ = left(first, Limits(tcp_flows=1, tcp_inbound_flows=1))
-    other = ManualConnection(pair, port=50001)
+def test_what_drains_counts_as_a_connection_but_makes_room(first: str, waits: bool) -> None:
+    pair, _, stream = left(first, Limits(tcp_flows=2, tcp_inbound_flows=1), waits=waits)
+    ManualConnection(pair, port=50001).open()
+    assert (pair.tcp_flows, _closes(pair)) == (2, [])
 
-    assert other.syn() == []
-    assert pair.network.statistics().drops[Reason.TCP_LIMIT] == 1
+    ManualConnection(pair, port=50002).open()
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (2, [])
+    assert _closes(pair) == [CloseSocket(stream.socket, abort=True, errno=ENOBUFS)]
+    assert pair.network.statistics().drops == {}
+    [end] = [notice for notice in pair.notices if isinstance(notice, FlowClosed)]
+    assert (end.errno, end.reason) == (ENOBUFS, Reason.TCP_LIMIT)
+
+    assert ManualConnection(pair, port=50003).syn() == []
+    assert pair.network.statistics().drops == {Reason.TCP_LIMIT: 1}
+
+
+def test_all_in_time_wait_make_room_before_what_drains() -> None:
+    """The first one in TIME-WAIT makes none, since its host has not taken all data yet."""
+    pair, _, stream = left("host", Limits(tcp_flows=2, tcp_inbound_flows=1, tcp_linger=100.0), waits=False)
+    stream_of_another = _end_second(pair)
+    assert (pair.tcp_flows, stream_of_another.closed) == (2, True)
+
+    ManualConnection(pair, port=50002).open()
+    assert pair.tcp_flows == 2
+    _take_all(pair, stream)
+
+
+def _end_second(pair: Pair) -> HostStream:
+    """Open another connection and end it, so that it is in TIME-WAIT."""
+    peer = ManualConnection(pair, port=50001)
+    peer.open()
+    stream = pair.host.stream
+    _host_fin(pair, peer, stream)
+    _fin(pair, peer)
+    return stream
+
+
+def test_an_outsider_makes_none_of_the_guests_own_end() -> None:
+    pair, _, stream = left("guest", Limits(tcp_flows=8, tcp_inbound_flows=1))
+    connection, inbound = pair.accepted()
+    assert pair.host.accept(OUTSIDER, 81, pair.now) is None
+
+    inbound.blocked = True
+    connection.send(b"the last data")
+    connection.shutdown()
+    pair.host.end(inbound)
+    pair.wait(pair.config.limits.tcp_linger + 1)
+    assert (connection.closed, inbound.closed) == (True, False)
+    pair.guest.connections.clear()
+    pair.accepted(port=82)
+    assert inbound.aborted
+    assert wrong_accounts(pair.network) == []
+    _take_all(pair, stream)
 
 
 @first_to_end

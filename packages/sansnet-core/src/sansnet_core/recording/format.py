@@ -160,9 +160,8 @@ class Writer:
 
     def _put_call(self, out: bytearray, entry: Entry) -> None:
         number, now = entry[0], entry[1]
-        if (
-            now is not None and now != self._now
-        ):  # not by identity, since compiled code makes a new number for each call
+        # Not by identity, since compiled code makes a new number for each call
+        if now is not None and now != self._now:
             self._mark(now)
         raised = number < 0
         number = abs(number)

@@ -12,7 +12,7 @@ from sansnet_core.records import Record
 __all__ = ["call_text", "order_text", "value_text"]
 
 _MOST: Final = 4
-"""Outputs that are shown."""
+"""Parts of a tuple that are shown."""
 _VALUES: Final = frozenset(VALUES)
 
 

@@ -137,12 +137,12 @@ class Inbound:
         return way
 
     def _is_full(self) -> bool:
-        """Whether there is no room for a connection from outside, even without those in TIME-WAIT."""
+        """Whether there is no room for a connection from outside, even without those that the guest has no more."""
         limits, table = self._context.config.limits, self._table
         if self._shared.pending[True] >= limits.tcp_pending:
             return True
         while table.inbound_is_full(limits):
-            if not self._shared.time_wait.end_first():
+            if not table.end_first(self._shared.time_wait, inbound=True):
                 return True
         return False
 

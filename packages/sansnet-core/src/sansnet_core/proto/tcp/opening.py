@@ -169,8 +169,9 @@ class Opening:
         """
         context = self._context
         limits = context.config.limits
-        if len(self._table) >= limits.tcp_flows:
-            self._shared.time_wait.end_first()
+        while len(self._table) >= limits.tcp_flows:
+            if not self._table.end_first(self._shared.time_wait, inbound=False):
+                break
         if len(self._table) >= limits.tcp_flows or self._shared.pending[False] >= limits.tcp_pending:
             if not self._shared.connecting:
                 # The guest repeats its SYN, and there may be room then

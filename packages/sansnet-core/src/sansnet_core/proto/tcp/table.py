@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from errno import ENOBUFS
+
 from sansnet_core.config import Limits
+from sansnet_core.errors import Reason
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import SocketId
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
+from sansnet_core.proto.tcp.time_wait import TimeWait
 
 __all__ = ["FlowTable"]
 
@@ -17,8 +21,8 @@ class FlowTable:
 
     Attributes:
         by_key: addresses and ports as in the guest's segments -> connection.
-        draining: connections whose guest's side is over, while the host's has not taken all data yet. They are not in
-            `by_key`: the guest may have another connection with the same ends.
+        draining: connections whose guest's side is over, while the host's has not taken all data yet: those of the
+            guest, and inbound ones. They are not in `by_key`: the guest may have another one with the same ends.
         by_socket: name of the host's socket -> connection.
         inbound: number of inbound connections.
     """
@@ -28,15 +32,16 @@ class FlowTable:
     def __init__(self) -> None:
         self.by_key: dict[bytes, TcpFlow] = {}
         self.by_socket: dict[SocketId, TcpFlow] = {}
-        self.draining: dict[TcpFlow, None] = {}
+        self.draining: tuple[dict[TcpFlow, None], dict[TcpFlow, None]] = ({}, {})
         self.inbound = 0
 
     def __len__(self) -> int:
-        return len(self.by_key) + len(self.draining)
+        return len(self.by_key) + sum(map(len, self.draining))
 
     def all(self) -> list[TcpFlow]:
         """All connections."""
-        return [*self.by_key.values(), *self.draining]
+        own, inbound = self.draining
+        return [*self.by_key.values(), *own, *inbound]
 
     def add(self, flow: TcpFlow) -> None:
         """Add a connection."""
@@ -46,7 +51,7 @@ class FlowTable:
     def drain(self, flow: TcpFlow) -> None:
         """The guest's side of a connection is over."""
         self.discard(flow)
-        self.draining[flow] = None
+        self.draining[flow.inbound][flow] = None
 
     def remove(self, flow: TcpFlow) -> bool:
         """Remove a connection; whether it was there."""
@@ -60,7 +65,20 @@ class FlowTable:
         """Remove a connection, but for its sockets; `recount` removes those of one that is given up."""
         if self.by_key.get(flow.key) is flow:
             del self.by_key[flow.key]
-        self.draining.pop(flow, None)
+        self.draining[flow.inbound].pop(flow, None)
+
+    def end_first(self, time_wait: TimeWait, *, inbound: bool) -> bool:
+        """End a connection that the guest has no more, to make room for another; whether there was one.
+
+        First come those in TIME-WAIT, which lose nothing. Then come those that drain, of the same direction: outsiders
+        must not end those of the guest. Each time it is the one that has waited for longest.
+        """
+        if time_wait.end_first():
+            return True
+        for flow in self.draining[inbound]:
+            flow.close(Reason.TCP_LIMIT, ENOBUFS)
+            return True
+        return False
 
     def names(self, flow: TcpFlow) -> list[SocketId]:
         """The names of all sockets of a connection."""
