@@ -597,3 +597,28 @@ def test_a_port_that_cannot_be_bound_leaves_nothing_behind() -> None:
                     pass
 
     run(main)
+
+
+# the end
+
+
+@pytest.mark.parametrize(("ends", "waits"), [(True, 1), (False, 0)])
+def test_the_last_data_of_a_command_that_ends_by_itself_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, ends: bool, waits: int
+) -> None:
+    waited: list[GuestNetwork] = []
+
+    async def deliver(network: GuestNetwork) -> int:
+        waited.append(network)
+        return 7
+
+    async def main() -> None:
+        async with open_guest(["true"] if ends else ["sleep", "100"], OPTIONS) as guest:
+            if ends:
+                await guest.wait()
+
+    monkeypatch.setattr("sansnet_trio.front.command.deliver", deliver)
+    run(main)
+    assert len(waited) == waits
+    told = [record.getMessage() for record in caplog.records if record.name == "sansnet"]
+    assert told == ["the command has ended, and the host did not take 7 bytes that it had sent"] * waits

@@ -10,7 +10,7 @@ import trio
 from sansnet_cli.output import report
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.signals import CommandSignals
-from sansnet_trio.front.ending import drain
+from sansnet_trio.front.ending import deliver, drain
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.links import Link, LinkClosed
@@ -22,6 +22,9 @@ __all__ = ["serve"]
 
 _GRACE: Final = 1.0
 """Seconds between SIGHUP and SIGKILL for a command whose network is gone."""
+_TELL_AFTER: Final = 1.0
+"""Seconds of waiting for the host before the user is told."""
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def serve(session: Session, link: Link, guest: CommandGuest[Setup], signals: CommandSignals) -> int:
@@ -51,11 +54,12 @@ class _CommandServer:
         self._network: GuestNetwork | None = None
         self._status: int | None = None
         """Exit status of the command, once it has ended. Failures after that do not change it."""
+        self._delivery = trio.CancelScope()
 
     async def run(self) -> int:
         try:
             async with self._session.running() as nursery:
-                nursery.start_soon(self._signals.run, self._guest)
+                nursery.start_soon(self._signals.run, self)
                 try:
                     await self._serve()
                 except (LinkClosed, NetworkFailed, OSError) as error:
@@ -76,6 +80,26 @@ class _CommandServer:
             self._status = await self._guest.wait()
             await self._guest.end_remaining()
             await drain(self._network)
+            if self._status >= 0:  # a signal is to end everything soon
+                await self._deliver(self._network)
+
+    async def _deliver(self, network: GuestNetwork) -> None:
+        """Let the host take what the command has left in closed connections; a signal ends that."""
+        self._signals.separate = True  # those of the terminal are for us alone now
+        with self._delivery:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_tell_wait)
+                await deliver(network)
+                nursery.cancel_scope.cancel()
+        if lost := network.statistics().tcp_held:
+            report.warn(f"the command has ended, and the host did not take {lost} bytes that it had sent")
+
+    def send_signal(self, number: int) -> None:
+        """Pass a signal on to the command. After its end, a signal that ends programs ends the wait for the host."""
+        if self._status is None:
+            self._guest.send_signal(number)
+        elif number in _ENDING:
+            self._delivery.cancel()
 
     async def _end_command(self) -> None:
         """End the command, whose network is gone."""
@@ -85,3 +109,8 @@ class _CommandServer:
         self._guest.send_signal(signal.SIGKILL)
         await self._guest.wait()
         await self._guest.end_remaining()
+
+
+async def _tell_wait() -> None:
+    await trio.sleep(_TELL_AFTER)
+    report.warn("the command has ended; its last data are on their way to the host, and Ctrl-C ends that")

@@ -19,7 +19,7 @@ import trio
 
 from sansnet_core import UsageError
 from sansnet_core.records import replace
-from sansnet_trio.front.ending import drain
+from sansnet_trio.front.ending import deliver, drain
 from sansnet_trio.front.process import GuestProcess, words_of
 from sansnet_trio.front.setup import network_of, open_ports, warn
 from sansnet_trio.front.stdio import Stdio, Stream
@@ -66,8 +66,10 @@ class Guest(GuestProcess):
     async def end(self) -> None:
         """Called at the end of the block: end the command and its background processes, also if this is cancelled.
 
-        A second call does nothing.
+        A second call does nothing. If the command ended by itself, this waits until the host has taken the data that it
+        has left in closed connections, or takes none for 10 s.
         """
+        ended = self.returncode is not None
         with trio.CancelScope(shield=True):
             await self.end_command()
             if self._ending:
@@ -78,6 +80,8 @@ class Guest(GuestProcess):
             except OSError as error:
                 _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
             await drain(self.network)
+        if ended and (lost := await deliver(self.network)):
+            _log.warning("the command has ended, and the host did not take %s bytes that it had sent", lost)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import trio
 from sansnet_core import NetworkStatistics
 from sansnet_trio.network import GuestNetwork
 
-__all__ = ["drain", "end_command"]
+__all__ = ["deliver", "drain", "end_command"]
 
 _GRACE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL, as for `trio.run_process`."""
@@ -21,6 +21,10 @@ _MAX_IMPAIRED_DRAIN: Final = 10.0
 """The same over a bad network, where it may have to send again."""
 _QUIET: Final = 0.005
 """Seconds without a frame after which the guest's kernel has nothing more to send."""
+_STALLED: Final = 10.0
+"""Seconds in which a host takes nothing, after which it is given up."""
+_LOOK: Final = 0.02
+"""Seconds between two looks at what the host has taken."""
 _NOT_ENDED: Final = ("SYN_RECEIVED", "ESTABLISHED")
 """States of connections that the guest's kernel has not ended; it does so when the command ends."""
 
@@ -59,6 +63,28 @@ async def drain(network: GuestNetwork) -> None:
             if quiet and not (impaired and _is_on_its_way(network)):
                 return
             await trio.sleep(_QUIET)
+
+
+async def deliver(network: GuestNetwork) -> int:
+    """Wait until the host has taken the data of connections that the guest has left: they are acknowledged already.
+
+    Call this after `drain`, when the guest has no processes any more. It ends when the host takes nothing for 10 s, and
+    may be cancelled.
+
+    Returns:
+        The bytes that the host has not taken. They are lost when the network ends.
+    """
+    taken: int | None = None
+    deadline = 0.0
+    while held := network.statistics().tcp_held:
+        now = trio.current_time()
+        before, taken = taken, sum(flow.sent for flow in network.flows()) - held
+        if taken != before:
+            deadline = now + _STALLED
+        elif now >= deadline:
+            return held
+        await trio.sleep(_LOOK)
+    return 0
 
 
 def _unused(statistics: NetworkStatistics) -> int:
