@@ -33,7 +33,7 @@ class Network:
 
 
 def wait(network: Any) -> tuple[int, float]:
-    """What is lost, and when that is decided."""
+    """The bytes that are lost, and the time at which the wait ends."""
 
     async def main() -> tuple[int, float]:
         return await deliver(network), trio.current_time()
