@@ -71,7 +71,7 @@ class FlowTable:
         """End a connection that the guest has no more, to make room for another; whether there was one.
 
         First come those in TIME-WAIT, which lose nothing. Then come those that drain, of the same direction: outsiders
-        must not end those of the guest. Each time it is the one that has waited for longest.
+        must not end those of the guest. Of each kind, it is the one that has waited for longest.
         """
         if time_wait.end_first():
             return True
