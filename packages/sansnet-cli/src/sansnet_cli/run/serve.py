@@ -23,7 +23,7 @@ __all__ = ["serve"]
 _GRACE: Final = 1.0
 """Seconds between SIGHUP and SIGKILL for a command whose network is gone."""
 _TELL_AFTER: Final = 1.0
-"""Seconds of waiting for the host before the user is told."""
+"""Seconds of waiting for the host until a message says so."""
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
