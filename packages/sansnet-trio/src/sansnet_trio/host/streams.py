@@ -228,13 +228,15 @@ class Stream:
         """Close as soon as the waiting data are sent, and report nothing more.
 
         Returns:
-            Whether there are such data.
+            Whether there are such data. If not, the socket is closed when the poller closes those that are retired.
         """
-        if self._chunks is None:
-            self.abandon()
-            return False
-        self._phase = _CLOSING
-        return True
+        if self._chunks is not None:
+            self._phase = _CLOSING
+            return True
+        if self._phase != _CLOSED:
+            self._phase = _CLOSED
+            self._context.poller.retire_later(self._socket)
+        return False
 
     def abort(self, code: int = 0) -> None:
         """Close with RST and discard the waiting data, whatever the reason."""
