@@ -13,7 +13,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import groupby
 from struct import Struct, pack
@@ -732,7 +732,7 @@ def test_a_connection_that_is_over_leaves_its_descriptor_to_the_next_one() -> No
     with accepted() as (bench, _), socket.create_server(("127.0.0.1", 0)) as server:
         resource.setrlimit(resource.RLIMIT_NOFILE, (server.fileno() + 20, hard))
         try:
-            with pytest.raises(OSError, match="Too many open files"):
+            with suppress(OSError):
                 while True:
                     taken.append(os.dup(server.fileno()))
             bench.order(CloseSocket(ONE), OpenStream(TWO, Endpoint(V4, server.getsockname()[1]), None))
