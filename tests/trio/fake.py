@@ -189,7 +189,6 @@ class Bench:
         """Carry out orders, at time 0."""
         self.network.unaccepted -= {order.socket for order in orders if isinstance(order, ResumeStream)}
         self.sockets.apply(orders, 0.0)
-        self.poller.close_retired()
 
     def round(self, timeout: float = 0.05) -> int:
         """Handle the events that are ready, at time 0; how many there were."""

@@ -7,14 +7,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from select import select
 
 import pytest
 import trio
 import trio.testing
 
 from sansnet_core import (
-    CloseSocket,
     Endpoint,
     ExtendedError,
     Frame,
@@ -145,41 +143,6 @@ def test_a_stream_is_carried_through() -> None:
                     remote.send(b"answer")
                     await until(lambda: network.data() == b"answer")
                     assert driver.statistics().sockets == 1
-
-    run(body)
-
-
-def test_the_guest_gets_its_frames_before_the_sockets_of_what_is_over_are_closed() -> None:
-    async def body() -> None:
-        network, link = FakeNetwork(), PairLink()
-        ended: list[bool] = []
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-
-            def open_stream(frames: list[bytes]) -> None:
-                network.orders.append(OpenStream(ONE, Endpoint(b"\x7f\0\0\1", listener.getsockname()[1]), None))
-
-            def close_stream(frames: list[bytes]) -> None:
-                network.orders.append(CloseSocket(ONE))
-                network.frames.append(b"answer")
-
-            network.on_frames = open_stream
-            async with running(network, link):
-                link.guest.send(b"go")
-                await until(lambda: bool(network.named("stream_connected")))
-                remote, _ = listener.accept()
-                with remote:
-                    write = link.write_frames
-
-                    def write_frames(frames: Sequence[Frame]) -> int:
-                        ended.append(bool(select([remote], [], [], 0)[0]))
-                        return write(frames)
-
-                    link.write_frames = write_frames  # type: ignore[method-assign]
-                    network.on_frames = close_stream
-                    link.guest.send(b"close")
-                    assert await trio.to_thread.run_sync(remote.recv, 100) == b""
-                    assert link.guest.recv(100) == b"answer"
-                    assert ended == [False]
 
     run(body)
 

@@ -154,28 +154,3 @@ def test_a_batch_that_fails_is_over(two: tuple[Poller, list[socket.socket]]) -> 
     assert one.fileno() == -1
     poller.retire(other)
     assert other.fileno() == -1
-
-
-def test_a_member_that_is_retired_for_later_gets_no_event_and_keeps_its_number_until_it_is_closed(
-    two: tuple[Poller, list[socket.socket]],
-) -> None:
-    poller, [one, other] = two
-    calls = []
-
-    def note(flags: int, now: float) -> None:
-        calls.append(flags)
-
-    poller.add(one.fileno(), EPOLLIN, note)
-    poller.retire_later(one)
-    with socket.socket() as made:
-        assert made.fileno() != one.fileno() != -1
-    poller.handle(poller.poll(0, MAX_EVENTS), 0.0)
-    assert calls == []
-    assert poller.close_retired()
-    assert one.fileno() == -1
-    assert not poller.close_retired()
-    assert poller.poll(0, MAX_EVENTS) == []
-    poller.add(other.fileno(), EPOLLIN, note)
-    poller.retire_later(other)
-    poller.close()
-    assert other.fileno() == -1

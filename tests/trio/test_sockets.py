@@ -13,7 +13,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import groupby
 from struct import Struct, pack
@@ -466,7 +466,7 @@ def test_a_connection_takes_two_changes_of_the_epoll_set_whatever_happens(monkey
         return make(*given)
 
     with accepted() as (bench, remote):
-        for name in ("add", "change", "remove", "retire", "retire_later"):
+        for name in ("add", "change", "remove", "retire"):
             monkeypatch.setattr(bench.poller, name, partial(noted, name, getattr(bench.poller, name)))
         size = fill(bench, remote)
         bench.network.budget = 0
@@ -487,7 +487,7 @@ def test_a_connection_takes_two_changes_of_the_epoll_set_whatever_happens(monkey
         assert bench.network.data() == b"held back"
         bench.order(ShutdownStream(ONE))
         bench.order(CloseSocket(ONE))
-        assert changes == ["retire_later"]
+        assert changes == ["retire"]
 
 
 class Noted(socket.socket):
@@ -723,25 +723,6 @@ def test_too_many_open_files_is_a_fact(bench: Bench, no_descriptors: None) -> No
         ("stream_failed", ONE, errno.EMFILE, None),
         ("datagram_failed", TWO, Endpoint(V4, 9), error, b"lost"),
     ]
-
-
-def test_a_connection_that_is_over_leaves_its_descriptor_to_the_next_one() -> None:
-    """Its socket is closed late, but no later than another one needs the descriptor."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken: list[int] = []
-    with accepted() as (bench, _), socket.create_server(("127.0.0.1", 0)) as server:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (server.fileno() + 20, hard))
-        try:
-            with suppress(OSError):
-                while True:
-                    taken.append(os.dup(server.fileno()))
-            bench.order(CloseSocket(ONE), OpenStream(TWO, Endpoint(V4, server.getsockname()[1]), None))
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for descriptor in taken:
-                os.close(descriptor)
-        bench.until("stream_connected")
-        assert not bench.network.named("stream_failed")
 
 
 def bound(sock: socket.socket, address: bytes = V4) -> Endpoint:

@@ -426,7 +426,7 @@ class Driver(Uncopyable):
         return soonest
 
     def _flush(self, now: float) -> None:
-        """Carry out orders until there are none, then write frames, then close the sockets of what is over."""
+        """Carry out orders until there are none, then write frames."""
         traffic = self._traffic
         working, self._working = self._working, True
         try:
@@ -436,7 +436,6 @@ class Driver(Uncopyable):
             self._working = working
         if frames := traffic.take_frames():
             self._send(frames if self.cables is None else self.cables.to_guest(frames, now), now)
-        self._poller.close_retired()
 
     def _send(self, frames: Sequence[Frame], now: float) -> None:
         """Write frames, or let them wait."""

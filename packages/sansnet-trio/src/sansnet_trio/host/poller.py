@@ -41,7 +41,6 @@ class Poller:
         self.handlers: dict[int, Handler] = {}
         self._in_batch = False
         self._retired: list[SocketType] = []
-        self._closing: list[SocketType] = []
         self.poll = self._epoll.poll
         """`poll(timeout in seconds, MAX_EVENTS)`; bound once, because it is called for each batch."""
 
@@ -84,25 +83,6 @@ class Poller:
         if not self._in_batch:
             member.close()
 
-    def retire_later(self, member: SocketType) -> None:
-        """Stop handling events of a socket, and close it when `close_retired` is called.
-
-        To close a TCP connection takes the kernel 10 us. That can wait until everything has left that others wait for.
-        """
-        del self.handlers[member.fileno()]
-        self._closing.append(member)
-
-    def close_retired(self) -> bool:
-        """Close the sockets that `retire_later` got; whether there were any."""
-        closing = self._closing
-        if not closing:
-            return False
-        while closing:
-            member = closing.pop()
-            self._epoll.unregister(member.fileno())
-            member.close()
-        return True
-
     def handle(self, events: list[tuple[int, int]], now: float) -> None:
         """Call the handlers of a batch of events.
 
@@ -125,7 +105,6 @@ class Poller:
                 self._retired.pop().close()
 
     def close(self) -> None:
-        """Close the epoll descriptor, and the sockets that `retire_later` got. The other members stay open."""
-        self.close_retired()
+        """Close the epoll descriptor. The members stay open."""
         self._epoll.close()
         self.handlers.clear()

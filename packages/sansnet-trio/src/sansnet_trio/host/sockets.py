@@ -256,15 +256,13 @@ class HostSockets:
                 stream.report_again()
 
     def make_room(self, now: float) -> bool:
-        """Free a descriptor when none is left: of a connection that is over, or of the oldest connection attempt.
+        """Free a descriptor when none is left: abort the oldest connection attempt.
 
         The guest repeats its SYN if it still needs the connection.
 
         Returns:
-            Whether there was one.
+            Whether there was such an attempt.
         """
-        if self._context.poller.close_retired():
-            return True
         self._context.report_shortage(now)
         for stream in self._connecting.values():
             stream.fail_for_room(now)

@@ -228,15 +228,13 @@ class Stream:
         """Close as soon as the waiting data are sent, and report nothing more.
 
         Returns:
-            Whether there are such data. If not, the socket is closed when the poller closes those that are retired.
+            Whether there are such data.
         """
-        if self._chunks is not None:
-            self._phase = _CLOSING
-            return True
-        if self._phase != _CLOSED:
-            self._phase = _CLOSED
-            self._context.poller.retire_later(self._socket)
-        return False
+        if self._chunks is None:
+            self.abandon()
+            return False
+        self._phase = _CLOSING
+        return True
 
     def abort(self, code: int = 0) -> None:
         """Close with RST and discard the waiting data, whatever the reason."""
