@@ -437,6 +437,11 @@ class Sender:
         self.buffer.rewind()
         self._rtt_start = None
 
+    def shrink(self, terms: Terms) -> None:
+        """Take terms with a smaller MSS. What is in flight counts as lost, because it was too big for a link."""
+        self.terms = terms
+        self._begin_recovery(lost_all=True)
+
     def back_off(self, now: float) -> None:
         """Something is sent again because the timer has expired: double and restart it (RFC 6298, 5.5 and 5.6)."""
         self.retries += 1
