@@ -59,8 +59,8 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
 def unreachable(flow: TcpFlow, sequence: int, errno: int) -> None:
     """An ICMP error from the guest's side reports that a segment to the guest was not delivered.
 
-    It ends a handshake, if it is about our SYN or SYN-ACK. It ends no connection (RFC 5461): to forge it, only the ports
-    and a number in the window must be guessed (RFC 5927).
+    It ends a handshake, if it is about our SYN or SYN-ACK. It ends no connection: to forge it, only the ports and a
+    number in the window must be guessed (RFC 5461, RFC 5927).
     """
     if flow.lifecycle[0] in (states.SYN_SENT, states.SYN_ACK_SENT) and add(sequence, 1) == flow.sender.next:
         flow.give_up(states.GUEST_RESET, errno=errno)

@@ -287,6 +287,7 @@ class Tcp:
         context, shared = self.context, self._shared
         if flow.lifecycle[1] is states.DRAINING:
             self._table.drain(flow)
+            flow.release(flow.sender.free_buffers())
             flow.end_after(context.config.limits.tcp_keepalive)
             return
         if not self._table.remove(flow):

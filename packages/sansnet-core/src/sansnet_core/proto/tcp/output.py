@@ -217,6 +217,12 @@ class Output:
         if sender.fin_is_missing:
             self._send(sender.una, ACK | FIN, b"")
 
+    def shrink(self, terms: Terms) -> None:
+        """Take terms with a smaller MSS, because a link has dropped what is in flight; send that again."""
+        self.terms = terms
+        self.sender.shrink(terms)
+        self.retransmit()
+
     def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver, terms = self.receiver, self.terms
         window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit))

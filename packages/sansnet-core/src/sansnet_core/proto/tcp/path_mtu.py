@@ -47,7 +47,5 @@ def too_big(flow: TcpFlow, sequence: int, mtu: int) -> bool:
     mss = mtu - HEADERS[version]
     if mss < terms.mss:  # else it is about another segment of those that were too big
         scale = None if terms.own_scale is None else terms.scale
-        flow.terms = flow.shared.negotiation.terms(version, TcpOptions(mss, scale, terms.sack, ()))
-        sender.shrink(flow.terms)
-        flow.retransmit()
+        flow.shrink(flow.shared.negotiation.terms(version, TcpOptions(mss, scale, terms.sack, ())))
     return True
