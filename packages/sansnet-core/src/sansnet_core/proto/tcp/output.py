@@ -46,7 +46,7 @@ class Output:
         sender, receiver: the two halves. A connection that rests must be woken before they are used.
         key, memory: the arguments.
         resting: the state of the two halves while there is nothing to do; None while they exist.
-        heard: time of the guest's last segment, in seconds.
+        heard: time of the guest's last segment, in seconds; after its FIN, also of the host's last progress.
         keepalive: the probes of the guest, and of it; None until there was one.
         terms: the result of the negotiation; before it, our offer.
     """
