@@ -127,6 +127,10 @@ class FlowReport:
     """The host name that `remote` stands for; None if it stands for none."""
     rule: str | None = None
     """The rule that decided: its label, or its text; None for the default action, and without a verdict."""
+    undelivered: int = 0
+    """For TCP: bytes from the guest that are acknowledged, and that the host's socket has not taken yet."""
+    ended: bool = False
+    """For TCP: whether the guest has sent all of its data, and FIN."""
 
     def __str__(self) -> str:
         return f"{_ends(self)} {self.state}: {self.sent} bytes sent, {self.received} received"
