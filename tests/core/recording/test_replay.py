@@ -225,13 +225,12 @@ def test_misuse_is_replayed() -> None:
 
 def test_arguments_may_have_any_form() -> None:
     from ipaddress import ip_address, ip_network
-    from socket import IPPROTO_UDP
 
     recording: list[bytes] = []
     network = RecordedNetwork(replace(make_config(), virtual=("10.9.0.0/16",)), now=5.0, secret=bytes(16))
     network.record(recording.append)
     network.forward_added("10.0.2.15", 4000, 5.0, {4, 16})
-    network.service_added(IPPROTO_UDP, ip_network("10.9.0.0/24"), 53, 5.5)
+    network.service_added(17, ip_network("10.9.0.0/24"), 53, 5.5)
     network.stream_opened(None, ip_address("10.0.2.15"), 80, 5.5)
     network.receive_frames((memoryview(bytes(60)) for _ in range(2)), 6.0)
     network.report_notices(True)
