@@ -5,18 +5,25 @@ from __future__ import annotations
 import pytest
 
 from sansnet_core import Frame, Network
-from sansnet_core.policy import NameMode, ProxyKind
+from sansnet_core.policy import Action, NameMode, ProxyKind, Serve
+from sansnet_core.testing.host_sockets import Kind
 from sansnet_core.testing.operations import Setting, World, do
 from sansnet_core.testing.operations.places import ADDRESSES
 from sansnet_core.testing.operations.settings import SERVERS
 from sansnet_core.testing.operations.steps import (
     GuestAsks,
     GuestConnects,
+    GuestSendsDatagram,
     GuestTransfers,
     HostAnswersName,
     HostConnects,
     HostReplies,
     OutputsWait,
+    ProgramDecides,
+    ProgramSends,
+    Reconfiguration,
+    ServiceBegins,
+    ServiceEnds,
     TimePasses,
 )
 from sansnet_core.testing.packets import ARP, ethernet, glue
@@ -84,4 +91,22 @@ def test_a_proxy_that_answers_wrong_ends_the_connection(refuses: bytes) -> None:
     do(world, [GuestConnects(remote="proxied"), OutputsWait(), HostConnects(), HostReplies(data=refuses)])
     (socket,) = world.sockets.all.values()
     assert (socket.closed, socket.aborted) == (True, True)
+    world.finish()
+
+
+def test_the_program_answers_only_what_it_was_asked() -> None:
+    world = World(Setting().config())
+    do(world, [ServiceBegins(protocol=17), ProgramSends()])
+    assert not world.frames_out
+    do(world, [GuestSendsDatagram(remote="virtual", remote_port=53), ProgramSends()])
+    assert len(world.frames_out) == 1
+
+
+def test_a_flow_of_the_program_that_new_rules_end_is_not_ended_again() -> None:
+    """The order that closes it is among the outputs that wait."""
+    world = World(Setting(action=Action.ASK).config())
+    do(world, [GuestSendsDatagram(), ProgramDecides(verdict=Serve())])
+    do(world, [OutputsWait(5), Reconfiguration(change="refuse all"), ServiceEnds()])
+    (flow,) = world.sockets.all.values()
+    assert (flow.kind, flow.closed, flow.ended) == (Kind.FLOW, True, False)
     world.finish()

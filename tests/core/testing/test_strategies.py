@@ -179,7 +179,7 @@ def test_the_surroundings_have_what_was_left_out_never(data: st.DataObject) -> N
 
 def test_a_strategy_is_shown_by_the_addresses_of_its_guest() -> None:
     assert "Parties(10.0.2.15, 2001:db8::15)" in repr(valid_frames(make_config()))
-    with pytest.raises(UsageError, match="destinations: .* is not a list of addresses"):
+    with pytest.raises(UsageError, match=r"destinations: .* is not a list of addresses"):
         valid_frames(make_config(), destinations=["nowhere"])
 
 

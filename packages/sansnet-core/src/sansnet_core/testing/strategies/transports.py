@@ -21,9 +21,7 @@ from sansnet_core.testing.packets import (
     URG,
     Ip,
     Segment,
-    checksum,
     icmp,
-    pseudo_header,
     udp,
 )
 from sansnet_core.testing.strategies.envelopes import Packet, ethernet_parts
