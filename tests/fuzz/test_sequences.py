@@ -85,7 +85,7 @@ def test_datagrams_keep_all_invariants(setting: Setting, operations: list[Operat
 @pytest.mark.slow
 @settings(max_examples=300)
 @given(
-    setting=any_settings(names=NameMode, connects=[0, 0, None]),
+    setting=any_settings(names=tuple(NameMode), connects=[0, 0, None]),
     operations=sequences(
         _FRAMES, _NAMES, name=_ASKED, remote=_BY_NAME, server=("resolver", "resolver6"), pick=range(3)
     ),
@@ -128,7 +128,7 @@ _BUSY: Final = (
     steps.GuestSendsDatagram(port=40001), steps.GuestSendsDatagram(remote="asked"), steps.GuestPings(),
     steps.GuestAsks(server="resolver"),
 )  # fmt: skip
-"""What leaves a connection in a dialogue with a proxy, an open and a closed one, datagrams, a ping, and questions."""
+"""A connection through a proxy, an open and a closed one, datagrams, a ping, and questions."""
 
 
 @pytest.mark.slow
