@@ -495,6 +495,6 @@ _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "withdraw_question": TcpFlow._withdraw_question,
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),
-    "start_time_wait": lambda flow: flow.shared.time_wait.begin(flow),
+    "start_time_wait": lambda flow: flow.shared.time_wait[flow.inbound].begin(flow),
 }
 """The effects that `states.JOINT` names."""
