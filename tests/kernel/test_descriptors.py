@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import selectors
 import shlex
 import socket
 import subprocess
@@ -146,6 +147,38 @@ def test_outsiders_without_end_neither_end_nor_busy_it(lab: Lab) -> None:
             assert guest.processor_time() - used < 0.5
         with served(lab.upstream.listen(SERVER4), Echo.stream) as port:
             assert eventually(lambda: _works(guest, SERVER4, port), seconds=20)
+    [warning] = said
+    assert warning.startswith(WARNING)
+
+
+def test_with_few_descriptors_all_forwarded_connections_are_served_in_turn(lab: Lab) -> None:
+    """From the host's loopback, from outside and from the guest: none is reset, and none is forgotten."""
+    with (
+        limited_guest(lab, "64:64", "-t", "8302", "-T", "7302") as (guest, said),
+        served(guest.listen("0.0.0.0", 8302), Echo.stream),
+        served(lab.host.listen("127.0.0.1", 7302), Echo.stream),
+        ExitStack() as stack,
+    ):
+        waiting = selectors.DefaultSelector()
+        stack.callback(waiting.close)
+        for namespace, address, port in (
+            (lab.host, "127.0.0.1", 8302),
+            (lab.upstream, HOST4, 8302),
+            (guest, "127.0.0.1", 7302),
+        ):
+            for _ in range(25):
+                near = stack.enter_context(namespace.connect(address, port))
+                near.sendall(b"x")
+                waiting.register(near, selectors.EVENT_READ)
+        while waiting.get_map():
+            ready = waiting.select(20)
+            assert ready, f"{len(waiting.get_map())} connections are forgotten"
+            for key, _ in ready:
+                answered = key.fileobj
+                assert isinstance(answered, socket.socket)
+                assert answered.recv(1) == b"x"
+                waiting.unregister(answered)
+                answered.close()
     [warning] = said
     assert warning.startswith(WARNING)
 

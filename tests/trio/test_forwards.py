@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from sansnet_core import ConfigError, Endpoint, ResumeStream, SendDatagram, SendStream, SocketId
+from sansnet_core import CloseSocket, ConfigError, Endpoint, ResumeStream, SendDatagram, SendStream, SocketId
 from sansnet_core.addresses import parse as address
 from sansnet_core.ports import TCP, UDP, ForwardRule, parse_all
 from sansnet_trio.forward import relay_udp
@@ -217,20 +217,68 @@ def test_without_descriptors_connections_wait_without_waking_the_driver() -> Non
         assert bench.forwards.next_deadline() is None
 
 
-def test_connections_from_outside_leave_descriptors_to_the_guest() -> None:
+@contextmanager
+def few_descriptors(count: int) -> Iterator[None]:
+    """Only so many descriptors can be opened in a block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with Forwards(parse_all([str(PORT)], TCP)) as forwards, ExitStack() as stack:
-        remotes = [stack.enter_context(connect("127.0.0.1", PORT)) for _ in range(60)]
+    with ExitStack() as stack, open("/dev/null") as lowest_free:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (120, hard))
-        with Table(forwards) as bench:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + count, hard))
+        lowest_free.close()
+        yield
+
+
+def test_connections_from_outside_leave_descriptors_to_the_guest() -> None:
+    """Also if the forwarded ports have taken most descriptors; and those that find none wait, and are not reset."""
+    with Forwards(parse_all([str(PORT)], TCP)) as forwards, ExitStack() as stack:
+        remotes = [stack.enter_context(connect("127.0.0.1", PORT)) for _ in range(40)]
+        with few_descriptors(24), Table(forwards) as bench:
             bench.quiet()
-            assert 0 < len(bench.sockets) < len(remotes)
-            for _ in range(25):
+            assert 10 < len(bench.sockets) < 20
+            for _ in range(4):
                 stack.enter_context(host_socket(socket.AF_INET, socket.SOCK_STREAM))
-            with pytest.raises(ConnectionResetError):
-                remotes[len(bench.sockets)].recv(1)
             assert bench.forwards.next_deadline() is not None, "others wait"
+            for remote in remotes:
+                remote.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    remote.recv(1)
+
+
+def test_a_connection_that_gets_a_reserved_descriptor_is_reset() -> None:
+    """One that arrives when the guest has taken all others, and few connections from outside came before."""
+    with (
+        Forwards(parse_all([str(PORT)], TCP)) as forwards,
+        few_descriptors(300),
+        Table(forwards) as bench,
+        connect("127.0.0.1", PORT) as remote,
+        ExitStack() as stack,
+    ):
+        for _ in range(250):
+            stack.enter_context(open("/dev/null"))
+        arrival(bench, remote)
+        with pytest.raises(ConnectionResetError):
+            remote.recv(1)
+        with connect("127.0.0.1", PORT):
+            bench.quiet()
+            assert not bench.network.facts, "it waits"
+
+
+def test_a_descriptor_that_is_freed_is_used_at_once() -> None:
+    with table(str(PORT)) as bench, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(connect("127.0.0.1", PORT))
+        with few_descriptors(1):
+            bench.quiet()
+            assert len(bench.network.named("stream_accepted")) == 1
+            for name in (FIRST, SocketId(FIRST + 1)):
+                assert bench.forwards.next_deadline() == pytest.approx(0.1)
+                bench.order(CloseSocket(name))
+                deadline = bench.forwards.next_deadline()
+                assert deadline is not None
+                assert deadline <= 0
+                bench.forwards.handle_deadline(0.0)
+                bench.quiet()
+                assert len(bench.network.named("stream_accepted")) == name + 2 - FIRST
 
 
 @pytest.mark.parametrize("free", [1, 2, 5])

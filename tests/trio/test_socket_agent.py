@@ -6,6 +6,7 @@ import ctypes
 import errno
 import itertools
 import os
+import resource
 import signal
 import socket
 import time
@@ -90,6 +91,22 @@ def test_many_sockets_at_once() -> None:
         agent.close()
         for one in made:
             one.close()
+
+
+@pytest.mark.parametrize("limit", [64, 256, 4096])
+def test_the_sockets_in_stock_are_a_small_part_of_the_descriptors(limit: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    agent = SocketAgent.fork(lambda: None)
+    try:
+        agents_own = len(os.listdir("/proc/self/fd")) - before
+        for _ in range(20):
+            agent.socket(socket.AF_INET, STREAM).close()
+            assert len(os.listdir("/proc/self/fd")) - before - agents_own <= min(limit // 64 * 2, 24)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        agent.close()
 
 
 def test_it_keeps_only_its_channel_and_blocks_all_signals() -> None:

@@ -27,7 +27,7 @@ class Spliced:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.splices = Splices(bench.poller)
+        self.splices = Splices(bench.context)
         self.listener = socket.create_server(("127.0.0.1", 0))
 
     def join(self, port: int | None = None, fallback: Fallback | None = None) -> socket.socket:
@@ -415,18 +415,64 @@ def test_an_idle_connection_costs_two_descriptors_and_no_events(spliced: Spliced
             stream.close()
 
 
-def test_without_a_descriptor_for_a_pipe_both_are_reset(spliced: Spliced, monkeypatch: pytest.MonkeyPatch) -> None:
+def refuse_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(flags: int) -> tuple[int, int]:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    near, far = spliced.pair()
     monkeypatch.setattr(os, "pipe2", refuse)
+
+
+def test_without_a_descriptor_for_a_pipe_the_bytes_wait(spliced: Spliced, monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = spliced.pair()
+    waiting = spliced.splices.waiting
     with near, far:
-        near.sendall(b"x")
-        spliced.over()
-        for end in (near, far):
-            with pytest.raises(ConnectionResetError):
-                end.recv(1)
+        with monkeypatch.context() as patch:
+            refuse_pipes(patch)
+            near.sendall(b"bytes")
+            spliced.bench.wait(lambda: len(waiting) == 1)
+            assert spliced.bench.spins() == 0
+            waiting.handle_deadline(waiting.next_deadline())
+            spliced.bench.wait(lambda: len(waiting) == 1)
+        assert waiting.next_deadline() < 1
+        waiting.handle_deadline(1.0)
+        spliced.bench.quiet()
+        assert far.recv(10) == b"bytes"
+        assert not waiting
+
+
+def test_a_pipe_that_is_given_back_goes_to_the_one_that_waits(
+    spliced: Spliced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (near, far), (other_near, other_far) = spliced.pair(), spliced.pair()
+    with near, far, other_near, other_far:
+        sent = stall(spliced, near, bytes(64 * MEBIBYTE))  # its pipe is full
+        refuse_pipes(monkeypatch)
+        other_near.sendall(b"bytes")
+        spliced.bench.wait(lambda: len(spliced.splices.waiting) == 1)
+        near.shutdown(socket.SHUT_WR)
+        received: list[bytes] = []
+        with meanwhile(lambda: received.append(drain(far))):
+            spliced.bench.wait(lambda: bool(received))
+        assert len(received[0]) == sent
+        assert not spliced.splices.waiting
+        assert other_far.recv(10) == b"bytes"
+
+
+@pytest.mark.parametrize("end", [reset, socket.socket.close])
+def test_an_end_that_waits_for_a_pipe_may_end_meanwhile(
+    spliced: Spliced, monkeypatch: pytest.MonkeyPatch, end: Callable[[socket.socket], None]
+) -> None:
+    near, far = spliced.pair()
+    with near, far, monkeypatch.context() as patch:
+        refuse_pipes(patch)
+        near.sendall(b"bytes")
+        spliced.bench.wait(lambda: len(spliced.splices.waiting) == 1)
+        far.close()
+        end(near)
+        spliced.bench.quiet()
+        assert spliced.bench.spins() == 0
+    spliced.splices.waiting.handle_deadline(1.0)
+    spliced.over()
 
 
 def test_beyond_the_users_share_of_pipes_a_small_one_will_do(spliced: Spliced, monkeypatch: pytest.MonkeyPatch) -> None:

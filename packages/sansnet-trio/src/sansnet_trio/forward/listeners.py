@@ -4,9 +4,10 @@ Theory of operation. A listener exists as long as its rule; a `ListenerService` 
 two paths. From loopback to loopback, if we can make sockets in the guest, no frames are used: connections are spliced
 and datagrams relayed. All other clients go through the network.
 
-A listener is not read while the guest's link is full. When no descriptor is left, connections wait in the backlog for a
-moment, so that they do not wake us for nothing. Some descriptors are reserved for connections that the guest begins:
-when only those are left, new connections from outside are reset.
+A listener is not read while the guest's link is full. Some descriptors are reserved for connections that the guest
+begins. When only those are left, connections wait in the backlog, and their listeners pause, so that they do not wake
+us for nothing (`DescriptorQueue`). Whether that is so is looked up only when descriptors may be few: a connection that
+gets a reserved one nevertheless is reset.
 
 For a second after a shortage, each listener accepts one connection per event, so that they take turns: the epoll set
 reports first what was reported longest ago, and listeners resume in the order in which they paused.
@@ -31,6 +32,7 @@ from sansnet_core import Endpoint, SocketId
 from sansnet_core.addresses import LOOPBACK, is_loopback, is_unspecified
 from sansnet_core.ports import TCP, ForwardRule
 from sansnet_trio.forward.binding import ListenAddress, guest_listen_address
+from sansnet_trio.forward.descriptor_queue import DescriptorQueue
 from sansnet_trio.forward.relay_udp import Entry, LoopbackEntry, Relay
 from sansnet_trio.forward.splice_tcp import Splices, reset
 from sansnet_trio.guest.socket_agent import GuestSockets, NoAgent
@@ -45,12 +47,10 @@ __all__ = ["LoopbackPath", "Listener", "ListenerService", "host_socket"]
 
 _MAX_BURST: Final = 64
 """Connections to accept for one event."""
-_PAUSE: Final = 0.1
-"""Seconds before the next accept when no descriptor is left."""
 _SHORT: Final = 1.0
 """Seconds after the last shortage in which listeners take turns."""
 _RESERVED_SHARE: Final = 4
-"""One in so many descriptors is reserved for connections that the guest begins."""
+"""One in so many of the descriptors that are left at the start is reserved for connections that the guest begins."""
 _OTHER_FAMILY: Final = {4: 16, 16: 4}
 """Bytes of an address -> bytes of an address of the other family."""
 _MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -178,16 +178,19 @@ class ListenerService:
         self._sockets = sockets
         self._path = path
         self._clock = clock
-        self._splices = Splices(context.poller)
+        self._splices = Splices(context)
         self._relay = Relay(context)
         self._removals: dict[Listener, Callable[[], None]] = {}
         self._identities: dict[Listener, SocketId] = {}
-        self._paused: list[Listener] = []
-        self._pause_ends = 0.0
+        self._paused = DescriptorQueue(context.poller)
+        self._guest_waits = False
+        """One of the paused listeners is in the guest."""
         self._short_until = -math.inf
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._first_reserved = descriptors - descriptors // _RESERVED_SHARE
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._last = self._wakeup
+        """The last number of a new descriptor: the kernel assigns the lowest free one."""
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._first_reserved = descriptors - (descriptors - self._last) // _RESERVED_SHARE
         try:
             context.poller.add(self._wakeup, EPOLLIN, self._woken)
         except OSError:
@@ -230,19 +233,19 @@ class ListenerService:
     def next_deadline(self) -> float | None:
         """Time of the next `handle_deadline`; None if there is none."""
         relay = self._relay.next_deadline()
-        if not self._paused:
+        if not (self._paused or self._splices.waiting):
             return relay
-        return self._pause_ends if relay is None else min(relay, self._pause_ends)
+        waiting = min(self._paused.next_deadline(), self._splices.waiting.next_deadline())
+        return waiting if relay is None else min(relay, waiting)
 
     def handle_deadline(self, now: float) -> None:
-        """End silent flows, and resume listeners after a pause."""
+        """End silent flows, and let those go on that waited for a descriptor."""
         self._relay.handle_deadline(now)
-        if self._paused and now >= self._pause_ends:
-            paused, self._paused = self._paused, []
-            if any(not listener.forward.inbound for listener in paused):
-                self._sockets.make_room(now)  # not in `_accept`, which must not close other sockets' descriptors
-            for listener in paused:
-                self._resume(listener)
+        self._splices.waiting.handle_deadline(now)
+        if self._paused.handle_deadline(now) and self._guest_waits:
+            self._guest_waits = False
+            if self._is_short():
+                self._sockets.make_room(now)  # not in `_accept`, where the descriptor would be freed too late
 
     def close(self) -> None:
         """Stop serving all listeners, and end connections on the loopback path.
@@ -269,6 +272,9 @@ class ListenerService:
             return
         listening, family = listener.socket, listener.family
         for _ in range(1 if now < self._short_until else _MAX_BURST):
+            if self._is_near_shortage(now) and self._is_short():
+                self._pause(listener, now)
+                return
             try:
                 # `accept` calls this, and makes a larger object, which costs 3 us
                 fd, address = listening._accept()  # type: ignore[attr-defined]  # typeshed does not have it
@@ -277,13 +283,12 @@ class ListenerService:
             except OSError as error:
                 if error.errno not in SHORTAGE:
                     continue  # the connection was reset before it was accepted
-                self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
+            self._last = fd
             accepted = SocketType(family, SOCK_STREAM, 0, fd)
-            if fd >= self._first_reserved:  # the kernel assigns the lowest free number
+            if fd >= self._first_reserved:
                 reset(accepted)
-                self._context.report_shortage(now)
                 self._pause(listener, now)
                 return
             try:
@@ -291,10 +296,16 @@ class ListenerService:
             except MemoryError:
                 reset(accepted)
                 raise
+            except OSError as error:
+                reset(accepted)
+                if error.errno in SHORTAGE:
+                    self._pause(listener, now)
+                    return
             if not more(0):  # it costs less than the exception of an accept that finds nothing
                 return
 
     def _connect_accepted(self, listener: Listener, accepted: SocketType, remote: Endpoint, now: float) -> None:
+        """Connect it to the other side, or raise an exception of `LoopbackPath.open`."""
         if self._path.takes(listener.forward, remote.address):
             size = len(remote.address)
             try:
@@ -302,9 +313,6 @@ class ListenerService:
                 other, address = self._path.open(listener, size, local)
             except NoAgent:
                 pass  # take the path through the network
-            except OSError:
-                reset(accepted)
-                return
             else:
                 accepted.setblocking(False)
                 other_family = partial(self._path.open, listener, _OTHER_FAMILY[size], None)
@@ -316,12 +324,24 @@ class ListenerService:
         else:
             self._sockets.adopt_stream(identity, accepted, now)
 
+    def _is_near_shortage(self, now: float) -> bool:
+        return now < self._short_until or self._last >= self._first_reserved // 2
+
+    def _is_short(self) -> bool:
+        """Whether only reserved descriptors are left."""
+        try:
+            lowest = os.dup(self._wakeup)
+        except OSError:
+            return True
+        os.close(lowest)
+        return lowest >= self._first_reserved
+
     def _pause(self, listener: Listener, now: float) -> None:
+        self._context.report_shortage(now)
         self._context.poller.change(listener.socket.fileno(), 0)
         self._short_until = now + _SHORT
-        if not self._paused:
-            self._pause_ends = now + _PAUSE
-        self._paused.append(listener)
+        self._paused.wait(partial(self._resume, listener), now)
+        self._guest_waits = self._guest_waits or not listener.forward.inbound
 
     def _resume(self, listener: Listener) -> None:
         if listener in self._removals:

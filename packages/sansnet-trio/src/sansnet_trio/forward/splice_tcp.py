@@ -4,11 +4,11 @@ Theory of operation. A splice has two ends: an accepted connection, and one that
 one end pass through a pipe to the other. Between two events the pipe is empty, unless the receiving end takes no more:
 then the pipe keeps its bytes, the sending end is not read, and the sender's window closes as over a direct connection.
 So a splice needs a pipe only while bytes are on their way, and borrows it from a pool. An idle splice has none; it
-costs two descriptors.
+costs two descriptors. An end that gets no pipe, because no descriptor is left, is not read until there is one.
 
 After a FIN from one end, and once the pipe is empty, the other end sends a FIN. A reset of one end, or a failure to
 connect it, resets the other. Only EPOLLONESHOT turns off EPOLLHUP and EPOLLERR. So an end that reports them while its
-last bytes still wait for the other end is watched with EPOLLONESHOT alone until they are taken.
+last bytes still wait, for the other end or a pipe, is watched with EPOLLONESHOT alone until they go on.
 
 At an urgent byte splice(2) stops for good, as if there were no more data or the connection had ended. So if a readable
 end yields nothing, one byte is read and written: only the urgent mark is lost.
@@ -33,9 +33,11 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Final, TypeAlias
 
-from sansnet_trio.host.poller import Poller
+from sansnet_trio.forward.descriptor_queue import DescriptorQueue
 from sansnet_trio.host.sockaddr import SocketAddress, decode
+from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import keep_alive, prepare_accepted, reset_when_closed
+from sansnet_trio.linux.descriptors import SHORTAGE
 
 __all__ = ["Fallback", "Splices", "reset"]
 
@@ -85,7 +87,19 @@ class _Pipe:
 class _End:
     """One connection of a splice, and the bytes from it that the other end has not taken yet."""
 
-    __slots__ = ("connecting", "ended", "fallback", "fd", "held", "interest", "other", "pipe", "socket", "splices")
+    __slots__ = (
+        "connecting",
+        "ended",
+        "fallback",
+        "fd",
+        "held",
+        "interest",
+        "other",
+        "pipe",
+        "socket",
+        "splices",
+        "waits",
+    )
 
     def __init__(self, splices: Splices, made: SocketType) -> None:
         self.splices = splices
@@ -94,6 +108,7 @@ class _End:
         self.other: _End = self
         self.pipe: _Pipe | None = None
         self.held = 0
+        self.waits = False  # for a pipe
         self.ended = False
         self.connecting = False
         self.fallback: Fallback | None = None
@@ -108,9 +123,9 @@ class _End:
             return
         try:
             if self.other.held and flags & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-                self.other.move()
-            if not (self.ended or self.held) and flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
-                self.move()
+                self.other.move(now)
+            if not (self.ended or self.held or self.waits) and flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
+                self.move(now)
             elif flags & EPOLLERR and not self.held and (code := self.socket.getsockopt(SOL_SOCKET, SO_ERROR)):
                 raise OSError(code, os.strerror(code))
         except OSError:
@@ -133,19 +148,26 @@ class _End:
             self.watch(0)
             self.other.watch(0)
 
-    def move(self) -> None:
+    def move(self, now: float) -> None:
         """Move bytes from this end to the other, as far as the other takes them."""
         for count in range(_MAX_ROUNDS):
-            if not self.held and not self._fill(again=count > 0):
+            if not self.held and not self._fill(now, again=count > 0):
                 return
             small = self.held < _SMALL
             self._empty()
             if self.held or small:
                 return
 
-    def _fill(self, *, again: bool) -> bool:
+    def _fill(self, now: float, *, again: bool) -> bool:
         """Read bytes into a pipe; whether there were any. Unless `again`, the end is known to be readable."""
-        pipe = self.pipe = self.splices.borrow()
+        try:
+            pipe = self.pipe = self.splices.borrow()
+        except OSError as error:
+            if error.errno not in SHORTAGE:
+                raise
+            self.waits = True
+            self.splices.wait(self._go_on, now)
+            return False
         try:
             try:
                 self.held = os.splice(self.fd, pipe.writer, _PIPE_SIZE, flags=_FLAGS)
@@ -173,6 +195,11 @@ class _End:
             return
         self._give_back()
 
+    def _go_on(self) -> None:
+        self.waits = False
+        if self in self.splices:
+            self.watch(0)
+
     def _give_back(self) -> None:
         if self.pipe is not None:
             self.splices.give_back(self.pipe)
@@ -184,9 +211,10 @@ class _End:
 
     def watch(self, flags: int) -> None:
         """Watch for the events that can be handled now; `flags` were just reported."""
-        readable = not (self.ended or self.held or self.other.connecting or self.connecting)
+        readable = not (self.ended or self.held or self.waits or self.other.connecting or self.connecting)
         interest = (EPOLLIN if readable else 0) | (EPOLLOUT if self.other.held or self.connecting else 0)
-        if self.held and not interest and (flags & (EPOLLERR | EPOLLHUP) or self.interest == _ERRORS_ONCE):
+        reported = flags & (EPOLLERR | EPOLLHUP) or self.interest == _ERRORS_ONCE
+        if reported and not interest and (self.held or self.waits):
             interest = _ERRORS_ONCE
         if interest != self.interest:
             self.interest = interest
@@ -197,17 +225,27 @@ class Splices:
     """All spliced connections of one driver.
 
     Args:
+        context: the epoll set, and the reports of a shortage.
+
+    Attributes:
         poller: the epoll set.
+        waiting: the ends that wait for a pipe.
     """
 
-    def __init__(self, poller: Poller) -> None:
-        self.poller = poller
+    def __init__(self, context: SocketContext) -> None:
+        self._context = context
+        self.poller = context.poller
+        self.waiting = DescriptorQueue(context.poller)
         self._ends: set[_End] = set()
         self._pipes: list[_Pipe] = []
 
     def __len__(self) -> int:
         """The number of splices."""
         return len(self._ends) // 2
+
+    def __contains__(self, end: _End) -> bool:
+        """Whether this end is one of a splice."""
+        return end in self._ends
 
     def peers(self) -> Iterator[bytes]:
         """The addresses to which the connections lead, on both sides."""
@@ -314,12 +352,18 @@ class Splices:
         """
         return self._pipes.pop() if self._pipes else _Pipe()
 
+    def wait(self, go_on: Callable[[], None], now: float) -> None:
+        """Call `go_on` when there may be a pipe again."""
+        self._context.report_shortage(now)
+        self.waiting.wait(go_on, now)
+
     def give_back(self, pipe: _Pipe) -> None:
         """Return an empty pipe to the pool."""
         if len(self._pipes) < _SPARE_PIPES:
             self._pipes.append(pipe)
         else:
             pipe.close()
+        self.waiting.go_on(1)
 
     def close(self) -> None:
         """Reset all connections, and close the pipes."""

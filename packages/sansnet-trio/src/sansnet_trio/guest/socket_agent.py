@@ -29,6 +29,7 @@ import contextlib
 import errno
 import gc
 import os
+import resource
 import select
 import socket
 import time
@@ -50,9 +51,9 @@ __all__ = ["GuestSockets", "NoAgent", "Socket", "SocketAgent", "SocketAgents", "
 Socket: TypeAlias = socket.socket
 
 _BATCH: Final = 16
-"""Sockets of one family and kind in a batch."""
-_MIN_READY: Final = _BATCH // 2
-"""When so many sockets are left, the next batch is requested."""
+"""Most sockets of one family and kind in a batch. When half of them are left, the next batch is requested."""
+_SHARE: Final = 64
+"""A batch has at most one in so many of the descriptors that this process may have, so that others get them."""
 
 TIMEOUT: Final = 0.25
 """Seconds that an answer may take. It usually takes 0.1 ms, or longer on a busy processor. The event loop is blocked
@@ -68,7 +69,7 @@ MAX_PAUSE: Final = 64.0
 _RESET_AFTER: Final = 60.0
 """Seconds after which a failure no longer counts as a repetition of the last one."""
 
-_REQUEST: Final = Struct("=ii")  # family, kind
+_REQUEST: Final = Struct("=iii")  # family, kind, count
 _REPLY: Final = Struct("=iii")  # family, kind, errno
 _READY: Final = Struct("=i")  # errno
 
@@ -151,6 +152,7 @@ class SocketAgent:
         self._directory: int | None = None
         self._ready: dict[tuple[int, int], deque[Socket]] = {}
         self._asked: dict[tuple[int, int], float] = {}
+        self._batch = max(1, min(_BATCH, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE))
 
     @property
     def pid(self) -> int:
@@ -217,9 +219,9 @@ class SocketAgent:
         """
         key = family, kind
         ready = self._ready.setdefault(key, deque())
-        if len(ready) <= _MIN_READY and key not in self._asked:
+        if len(ready) <= self._batch // 2 and key not in self._asked:
             try:
-                self._channel.send(_REQUEST.pack(family, kind))
+                self._channel.send(_REQUEST.pack(family, kind, self._batch))
             except OSError as error:
                 raise NoAgent from error
             self._asked[key] = time.monotonic()
@@ -464,12 +466,12 @@ def _join(join: Callable[[], None]) -> int:
 def _serve_requests(channel: socket.socket) -> None:
     """Answer requests until the parent closes the channel."""
     while request := channel.recv(_REQUEST.size):
-        family, kind = _REQUEST.unpack(request)
+        family, kind, count = _REQUEST.unpack(request)
         code = 0
         with contextlib.ExitStack() as stack:
             made: list[int] = []
             try:
-                for _ in range(_BATCH):
+                for _ in range(count):
                     new = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
                     made.append(stack.enter_context(new).fileno())
             except OSError as error:

@@ -34,11 +34,13 @@ class Poller:
 
     Attributes:
         handlers: the handler of each descriptor. Handlers may be replaced in place.
+        closed: how many members `retire` has closed so far. Each of them freed a descriptor.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self.handlers: dict[int, Handler] = {}
+        self.closed = 0
         self._in_batch = False
         self._retired: list[SocketType] = []
         self.poll = self._epoll.poll
@@ -81,7 +83,7 @@ class Poller:
         self._epoll.unregister(fd)
         del self.handlers[fd]
         if not self._in_batch:
-            member.close()
+            self._close(member)
 
     def handle(self, events: list[tuple[int, int]], now: float) -> None:
         """Call the handlers of a batch of events.
@@ -102,7 +104,11 @@ class Poller:
         finally:
             self._in_batch = False
             while self._retired:
-                self._retired.pop().close()
+                self._close(self._retired.pop())
+
+    def _close(self, member: SocketType) -> None:
+        member.close()
+        self.closed += 1
 
     def close(self) -> None:
         """Close the epoll descriptor. The members stay open."""
