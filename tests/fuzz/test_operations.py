@@ -166,6 +166,15 @@ class Operations(RuleBasedStateMachine):
         error = icmp(guest.ipv4, address, 3, 3, bytes(4) + quoted)
         self.harness.receive(ethernet(guest.gateway_mac, guest.mac, IPV4, error.emit()))
 
+    @rule(port=_LISTENING, number=_NEAR, mtu=st.sampled_from([0, 600, 1400, 65535]))
+    def link_of_the_guest_is_narrow(self, port: int, number: int, mtu: int) -> None:
+        """An ICMP error that asks for smaller segments."""
+        known, guest = self.known[port], self.harness.guest
+        address, remote_port = _REMOTES[port]
+        quoted = Segment(address, remote_port, guest.ipv4, port, (known.seen - 1 + number) % (1 << 32)).ip().emit()
+        error = icmp(guest.ipv4, address, 3, 4, mtu.to_bytes(4, "big") + quoted)
+        self.harness.receive(ethernet(guest.gateway_mac, guest.mac, IPV4, error.emit()))
+
     @rule(port=st.sampled_from([5300, 40000]), outgoing=st.sampled_from([(), (4,), (4, 16)]))
     def forward_is_added(self, port: int, outgoing: tuple[int, ...]) -> None:
         if len(self.harness.host.forwards) < _MAX_FORWARDS:

@@ -358,6 +358,36 @@ def test_all_data_arrive_after_close_however_slow_the_guest_is(way: Way) -> None
     run(body)
 
 
+class CutLink(MemoryLink):
+    """A link that loses all frames to the guest once it is cut."""
+
+    cut = False
+
+    def write_frames(self, frames: Sequence[Frame]) -> int:
+        return len(frames) if self.cut else super().write_frames(frames)
+
+
+def test_a_guest_that_vanishes_after_its_end_breaks_the_stream_behind_the_data() -> None:
+    link = CutLink(CONFIG.link)
+
+    async def body() -> None:
+        async with accepted(link) as both:
+            await both.theirs.send_all(b"all")
+            await both.theirs.send_eof()
+            await trio.sleep(0.1)
+            link.cut = True
+            await both.ours.send_all(b"nobody takes this")
+            await trio.sleep(600)
+            assert await drain(both.ours) == 3
+            with pytest.raises(trio.BrokenResourceError) as caught:
+                await both.ours.send_all(b"x")
+            assert isinstance(caught.value.__cause__, OSError)
+            assert caught.value.__cause__.errno == errno.ETIMEDOUT
+            assert both.inner.network.flows() == []
+
+    run(body)
+
+
 @WAYS
 def test_a_guest_that_never_ends_its_part_is_reset(way: Way) -> None:
     async def body() -> None:

@@ -9,7 +9,7 @@ import pytest
 from sansnet_core import CloseSocket, FlowClosed, Limits, Reason
 from sansnet_core.policy import Action, Rule
 from sansnet_core.records import replace
-from sansnet_core.testing import OUTSIDER, HostStream, ManualConnection, Pair, make_config
+from sansnet_core.testing import OUTSIDER, HostScript, HostStream, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import ACK, FIN, RST, SYN
 from tests.core.recording.accounts import wrong_accounts
 
@@ -228,3 +228,110 @@ def test_a_host_that_fails_ends_it(first: str) -> None:
     assert _closes(pair) == []
     assert peer.take() == []
     assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+
+
+@first_to_end
+def test_a_host_that_takes_the_data_slowly_is_not_given_up(first: str) -> None:
+    pair, _, stream = left(first, Limits(tcp_keepalive=100.0))
+    stream.script = HostScript(accept=100, accept_interval=90.0)
+    stream.blocked = False
+    pair.wait(850.0)
+    assert (len(stream.received), stream.closed) == (1000, False)
+
+    stream.blocked = True
+    pair.wait(55.0)
+    assert not stream.closed
+    pair.wait(20.0)
+    assert stream.aborted
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+
+
+# A guest that vanishes: it sends nothing any more, also no reset
+
+
+def half_closed(limits: Limits | None = None) -> tuple[Pair, ManualConnection, HostStream]:
+    """The guest is in FIN-WAIT-2, and the host's socket has taken none of `SIZE` bytes."""
+    pair = Pair(make_config(limits=limits or Limits(tcp_keepalive=1000.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    stream = pair.host.stream
+    stream.blocked = True
+    peer.data(bytes(1000))
+    peer.data(bytes(SIZE - 1000))
+    _fin(pair, peer)
+    assert peer.take() == []
+    return pair, peer, stream
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_host_gets_all_data_of_a_guest_that_vanished_after_its_fin(busy: bool) -> None:
+    """It is found out by probes, or because it does not acknowledge data."""
+    pair, peer, stream = half_closed()
+    if busy:
+        pair.host.produce(stream, bytes(100_000))
+    pair.wait(1000.0 if busy else 2000.0)
+    assert peer.take()[-1].flags == RST | ACK
+    assert [flow.state for flow in pair.network.flows()] == ["CLOSING"]
+    assert pair.network.statistics().tcp_held == SIZE
+    assert wrong_accounts(pair.network) == []
+    assert _closes(pair) == []
+
+    _take_all(pair, stream)
+    assert _closes(pair) == [CloseSocket(stream.socket, abort=False, errno=ETIMEDOUT)]
+    assert peer.take() == []
+    assert pair.tcp_flows == 0
+    assert [notice.errno for notice in pair.notices if isinstance(notice, FlowClosed)] == [ETIMEDOUT]
+
+
+def test_a_host_that_took_all_data_of_it_is_closed_and_not_reset() -> None:
+    """The kernel may still have the last data to send."""
+    pair, peer, stream = half_closed()
+    stream.blocked = False
+    pair.wait(2000.0)
+
+    assert peer.take()[-1].flags == RST | ACK
+    assert _closes(pair) == [CloseSocket(stream.socket, abort=False, errno=ETIMEDOUT)]
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+
+
+def test_the_host_of_a_guest_that_vanished_is_given_up_without_progress_alone() -> None:
+    pair, _, stream = half_closed()
+    pair.wait(1750.0)
+    assert [flow.state for flow in pair.network.flows()] == ["CLOSING"]
+    stream.script = HostScript(accept=100, accept_interval=900.0)
+    stream.blocked = False
+    pair.wait(5000.0)
+    assert (len(stream.received), stream.closed) == (600, False)
+
+    stream.blocked = True
+    pair.wait(1100.0)
+    assert _closes(pair) == [CloseSocket(stream.socket, abort=True, errno=ETIMEDOUT)]
+
+
+def test_what_the_host_sends_to_a_guest_that_vanished_is_not_read() -> None:
+    pair, peer, stream = half_closed()
+    pair.wait(2000.0)
+    peer.take()
+    pair.host.produce(stream, b"nobody")
+    assert pair.network.receive_budget(stream.socket) == 0
+    pair.host.end(stream)
+    pair.wait(50.0)
+
+    assert peer.take() == []
+    assert pair.network.statistics().tcp_held == SIZE
+    _take_all(pair, stream)
+
+
+def test_a_guest_is_not_probed_while_the_host_takes_its_last_data() -> None:
+    """Its kernel may have forgotten the connection (tcp_fin_timeout), and would answer by a reset."""
+    pair, peer, stream = half_closed()
+    stream.script = HostScript(accept=100, accept_interval=900.0)
+    stream.blocked = False
+    pair.wait(8500.0)
+    assert (len(stream.received), peer.take()) == (1000, [])
+
+    stream.blocked = True
+    pair.wait(1000.0)
+    probe, *_ = peer.take()
+    peer.send(RST, sequence=probe.acknowledgment)
+    assert stream.aborted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from errno import ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT
 from itertools import pairwise
 
@@ -18,7 +19,9 @@ from sansnet_core.testing import (
     Pair,
     make_config,
 )
-from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN, URG, Segment, icmp
+
+_MODULUS = 1 << 32
 
 
 @pytest.mark.parametrize(("family", "server"), [(4, SERVER), (6, SERVER6)])
@@ -370,6 +373,25 @@ def test_a_guest_that_gives_up_during_the_handshake_closes_the_hosts_socket(conn
     assert pair.host.stream.closed
     assert pair.tcp_flows == 0
     assert pair.network.statistics().drops == {}
+
+
+@pytest.mark.parametrize(("code", "errno"), [(3, ECONNREFUSED), (1, EHOSTUNREACH)])
+def test_an_icmp_error_about_the_syn_ack_ends_the_handshake(code: int, errno: int) -> None:
+    """Only with the right number (RFC 5927). The guest can connect again."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    [syn_ack] = peer.syn()
+    stream = pair.host.stream
+    for sequence in (syn_ack.sequence - 1, syn_ack.sequence + 1, syn_ack.sequence):
+        assert not stream.closed
+        quoted = replace(syn_ack, sequence=sequence % _MODULUS).ip().emit()[:28]
+        pair.guest.send(icmp(syn_ack.destination, syn_ack.source, 3, code, bytes(4) + quoted))
+        pair.settle()
+
+    assert pair.host.orders[-1] == CloseSocket(stream.socket, True, errno)
+    assert pair.tcp_flows == 0
+    assert peer.take() == []
+    peer.open()
 
 
 def test_initial_sequence_numbers_differ_by_connection_and_move_with_time() -> None:

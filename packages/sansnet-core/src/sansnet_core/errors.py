@@ -37,6 +37,7 @@ class Reason(Enum):
     FRAGMENT_TIMEOUT = "datagram whose fragments did not all arrive in time"
     ICMP_MALFORMED = "ICMP or ICMPv6 message truncated or with a wrong checksum"
     ICMP_TYPE = "ICMP or ICMPv6 message of a type that is not handled"
+    ICMP_MTU = "ICMP error that asks for smaller segments, about none under way to the guest or with an impossible MTU"
     NDP_MALFORMED = "NDP message that RFC 4861 requires to discard, or too long, or with a group as link-layer address"
     DHCP_MALFORMED = "DHCP or DHCPv6 message truncated, too long, or with broken or too many options"
     DHCP_IGNORED = "DHCP or DHCPv6 message that this server does not answer"

@@ -81,7 +81,9 @@ class Protocols:
             dhcp[547] = Dhcp6(context).receive
         self.udp = Udp(context, icmp_errors, self._find_station, dhcp, Names(context).answer)
         self.tcp = tcp = Tcp(context, icmp_errors, self._find_station)
-        icmp = Icmp(context, echo.receive4, echo.receive6, self.ndp.receive, tcp.unreachable, self.udp.refused)
+        icmp = Icmp(
+            context, echo.receive4, echo.receive6, self.ndp.receive, tcp.unreachable, tcp.too_big, self.udp.refused
+        )
         ethertypes: dict[Buffer, Receive] = {}
         protocols: dict[int, Callable[[IpHeader, Buffer], None]] = {
             TCP: tcp.receive if config.tcp else tcp.receive_closed,

@@ -11,6 +11,8 @@ import pytest
 
 from sansnet_core.proto.tcp import flow, states
 from sansnet_core.proto.tcp.states import (
+    CONNECTED,
+    ESTABLISHED,
     EVENT_TRIGGERED,
     GONE,
     INBOUND,
@@ -82,7 +84,19 @@ def test_what_is_gone_stays_gone(event: str) -> None:
 def test_the_end_is_reached_from_everywhere(event: str) -> None:
     for lifecycle in REACHABLE:
         after, _ = transition(lifecycle, event)
-        assert after[:2] == (GONE, states.DRAINING if lifecycle[1] == states.DRAINING else GONE)
+        drains = lifecycle[1] == states.DRAINING
+        drains |= event == states.GUEST_LOST and lifecycle[:3] == (ESTABLISHED, CONNECTED, states.FIN_SEEN)
+        assert after[:2] == (GONE, states.DRAINING if drains else GONE)
+
+
+@pytest.mark.parametrize("event", [states.GUEST_RESET, states.GUEST_LOST])
+def test_the_socket_of_a_guest_that_is_gone_is_reset_unless_it_has_sent_fin_and_is_silent(event: str) -> None:
+    for lifecycle in REACHABLE:
+        _, effects = transition(lifecycle, event)
+        said_all = event == states.GUEST_LOST and lifecycle[2] != states.OPEN
+        if lifecycle[:2] == (ESTABLISHED, CONNECTED):
+            assert ("abort_socket" in effects) != said_all, lifecycle
+            assert ("close_socket" in effects) == (said_all and lifecycle[2] == states.SHUT), lifecycle
 
 
 @pytest.mark.parametrize("event", [states.UP_DRAINED, states.HOST_FAILED])

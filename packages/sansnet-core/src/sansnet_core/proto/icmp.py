@@ -37,10 +37,11 @@ class Icmp:
         echo4, echo6: take echo requests, and count all types that are not handled.
         ndp: takes neighbour discovery.
         unreachable: takes errors about TCP's segments to the guest.
+        too_big: takes requests for smaller segments to the guest, with the MTU; returns whether they are credible.
         refused: takes datagrams to a closed port of the guest; returns whether the program has sent them.
     """
 
-    __slots__ = ("_context", "_echo4", "_echo6", "_ndp", "_refused", "_unreachable")
+    __slots__ = ("_context", "_echo4", "_echo6", "_ndp", "_refused", "_too_big", "_unreachable")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Icmp:
         echo6: Receive,
         ndp: Receive,
         unreachable: Unreachable,
+        too_big: Callable[[Quoted, int], bool],
         refused: Callable[[Quoted], bool],
     ) -> None:
         self._context = context
@@ -56,6 +58,7 @@ class Icmp:
         self._echo6 = echo6
         self._ndp = ndp
         self._unreachable = unreachable
+        self._too_big = too_big
         self._refused = refused
 
     def receive4(self, ip: IpHeader, buf: Buffer) -> None:
@@ -65,10 +68,12 @@ class Icmp:
             Malformed: it is dropped.
         """
         icmp = icmp4.parse(buf, ip, self._context.verify)
-        if icmp.type == icmp4.DESTINATION_UNREACHABLE and icmp.code != icmp4.FRAGMENTATION_NEEDED:
-            self._receive_unreachable(ip, icmp, buf, port=icmp.code == icmp4.PORT_UNREACHABLE)
-        else:
+        if icmp.type != icmp4.DESTINATION_UNREACHABLE:
             self._echo4(ip, icmp, buf)
+        elif icmp.code == icmp4.FRAGMENTATION_NEEDED:
+            self._receive_too_big(ip, icmp, buf, icmp.rest & 0xFFFF)
+        else:
+            self._receive_unreachable(ip, icmp, buf, port=icmp.code == icmp4.PORT_UNREACHABLE)
 
     def receive6(self, ip: IpHeader, buf: Buffer) -> None:
         """Take an ICMPv6 message.
@@ -81,6 +86,8 @@ class Icmp:
             self._ndp(ip, icmp, buf)
         elif icmp.type == icmp6.DESTINATION_UNREACHABLE:
             self._receive_unreachable(ip, icmp, buf, port=icmp.code == icmp6.PORT_UNREACHABLE)
+        elif icmp.type == icmp6.PACKET_TOO_BIG:
+            self._receive_too_big(ip, icmp, buf, icmp.rest)
         elif icmp.type in icmp6.MULTICAST_LISTENER:  # groups are not joined on the host
             self._context.ignore()
         else:
@@ -103,3 +110,11 @@ class Icmp:
             known = self._refused(packet)
         if not known:
             raise Malformed(Reason.ICMP_TYPE)
+
+    def _receive_too_big(self, ip: IpHeader, icmp: IcmpHeader, buf: Buffer, mtu: int) -> None:
+        """Process a router's request for smaller packets to the guest; only TCP can follow it."""
+        packet = quoted.parse(buf, ip, icmp)
+        if packet is None or packet.protocol != TCP:
+            raise Malformed(Reason.ICMP_TYPE)
+        if not self._too_big(packet, mtu):
+            raise Malformed(Reason.ICMP_MTU)

@@ -75,7 +75,7 @@ class StreamOrders(Protocol):
 
     def keep_alive(self, order: KeepAlive) -> None: ...
 
-    def close(self) -> bool: ...
+    def close(self, code: int = 0) -> bool: ...
 
     def abort(self, code: int = 0) -> None: ...
 
@@ -373,7 +373,7 @@ class HostSockets:
                 self.forget(socket)
             else:
                 stream.flush(now)
-                if stream.close():
+                if stream.close(order.errno):
                     self._lingering[socket] = now + LINGER
                 else:
                     self.forget(socket)

@@ -224,8 +224,8 @@ class Stream:
         """Bytes of the guest that the socket has not taken."""
         return 0 if self._chunks is None else sum(map(len, self._chunks))
 
-    def close(self) -> bool:
-        """Close as soon as the waiting data are sent, and report nothing more.
+    def close(self, code: int = 0) -> bool:
+        """Close as soon as the waiting data are sent, and report nothing more, whatever the reason.
 
         Returns:
             Whether there are such data.

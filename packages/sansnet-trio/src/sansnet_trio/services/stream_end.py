@@ -180,9 +180,12 @@ class StreamEnd:
     def fail_for_room(self, now: float) -> None:
         """Do nothing: this end has no descriptor."""
 
-    def close(self) -> bool:
-        """The core has ended the connection in the ordinary way. No data are left to send to the program."""
-        self._leave()
+    def close(self, code: int = 0) -> bool:
+        """The core has ended the connection: in the ordinary way, or for a reason. No data are left for the program."""
+        if code:
+            self._break(code)
+        else:
+            self._leave()
         return False
 
     def abort(self, code: int = 0) -> None:

@@ -59,9 +59,10 @@ def receive(flow: TcpFlow, tcp: TcpHeader, buf: Buffer) -> None:
 def unreachable(flow: TcpFlow, sequence: int, errno: int) -> None:
     """An ICMP error from the guest's side reports that a segment to the guest was not delivered.
 
-    It ends an attempt to connect, but not a connection: to forge it, only the ports must be guessed (RFC 5927).
+    It ends a handshake, if it is about our SYN or SYN-ACK. It ends no connection: to forge it, only the ports and a
+    number in the window must be guessed (RFC 5461, RFC 5927).
     """
-    if flow.lifecycle[0] is states.SYN_SENT and add(sequence, 1) == flow.sender.next:
+    if flow.lifecycle[0] in (states.SYN_SENT, states.SYN_ACK_SENT) and add(sequence, 1) == flow.sender.next:
         flow.give_up(states.GUEST_RESET, errno=errno)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sansnet_core.orders import ExtendedError, SocketId
 from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.states import FIN_SEEN
+from sansnet_core.proto.tcp.states import FIN_SEEN, GONE
 
 __all__ = ["connected", "ended", "failed", "sent"]
 
@@ -30,10 +30,20 @@ def sent(flow: TcpFlow, count: int) -> None:
     may_open = receiver.delivered(count, flow.terms.own_mss)
     flow.release(count)
     if flow.lifecycle[2] is FIN_SEEN:
+        _progress(flow)
         flow.check_up_drained()
     elif may_open and receiver.window_opens(flow.terms.own_mss, flow.shared.memory.window(receiver.limit)):
         receiver.acknowledge_now()
         flow.schedule_flush()
+
+
+def _progress(flow: TcpFlow) -> None:
+    """The host takes the data of a guest that has sent FIN. The guest may be gone; that must not end the connection."""
+    context = flow.shared.context
+    if flow.lifecycle[0] is GONE:
+        flow.end_after(context.config.limits.tcp_keepalive)
+    else:
+        flow.hear(context.now)
 
 
 def ended(flow: TcpFlow, socket: SocketId) -> None:

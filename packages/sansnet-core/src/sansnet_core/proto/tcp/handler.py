@@ -21,7 +21,7 @@ from sansnet_core.orders import (
     SocketId,
 )
 from sansnet_core.proto.icmp_errors import IcmpErrors
-from sansnet_core.proto.tcp import arrival, facts, recovery, reports, states, timeouts
+from sansnet_core.proto.tcp import arrival, facts, path_mtu, recovery, reports, states, timeouts
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.opening import Opening
 from sansnet_core.proto.tcp.prediction import Prediction
@@ -136,6 +136,19 @@ class Tcp:
             return False
         arrival.unreachable(flow, packet.number, ECONNREFUSED if port else EHOSTUNREACH)
         return True
+
+    def too_big(self, packet: Quoted, mtu: int) -> bool:
+        """Process an ICMP error that asks for smaller segments to the guest.
+
+        Args:
+            packet: the quoted part of a segment.
+            mtu: bytes.
+
+        Returns:
+            Whether it is about data under way to the guest.
+        """
+        flow = self._flows.get(packet.reverse_key())
+        return flow is not None and path_mtu.too_big(flow, packet.number, mtu)
 
     def _reset(self, ip: IpHeader, tcp: TcpHeader) -> None:
         """Answer a segment that belongs to no connection, and is no SYN that could open one (RFC 9293, 3.10.7.1)."""
@@ -274,6 +287,7 @@ class Tcp:
         context, shared = self.context, self._shared
         if flow.lifecycle[1] is states.DRAINING:
             self._table.drain(flow)
+            flow.release(flow.sender.free_buffers())
             flow.end_after(context.config.limits.tcp_keepalive)
             return
         if not self._table.remove(flow):

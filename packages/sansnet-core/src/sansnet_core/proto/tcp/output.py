@@ -46,7 +46,7 @@ class Output:
         sender, receiver: the two halves. A connection that rests must be woken before they are used.
         key, memory: the arguments.
         resting: the state of the two halves while there is nothing to do; None while they exist.
-        heard: time of the guest's last segment, in seconds.
+        heard: time of the guest's last segment, in seconds; after its FIN, also of the host's last progress.
         keepalive: the probes of the guest, and of it; None until there was one.
         terms: the result of the negotiation; before it, our offer.
     """
@@ -216,6 +216,12 @@ class Output:
             self._send(sequence, ACK | PSH, payload)
         if sender.fin_is_missing:
             self._send(sender.una, ACK | FIN, b"")
+
+    def shrink(self, terms: Terms) -> None:
+        """Take terms with a smaller MSS, because a link has dropped what is in flight; send that again."""
+        self.terms = terms
+        self.sender.shrink(terms)
+        self.retransmit()
 
     def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver, terms = self.receiver, self.terms

@@ -176,9 +176,11 @@ class SendBuffer:
             if index < len(sent):  # not beyond the last chunk, which may grow
                 self._index, self._position = index, chunk_start
 
-    def free(self) -> None:
-        """Free all data."""
+    def free(self) -> int:
+        """Free all data; the bytes freed."""
+        freed, self.held, self.unsent = self.held, 0, 0
         self._sent = self._unsent = None
+        return freed
 
 
 def append_chunk(chunks: MutableSequence[Buffer], data: Buffer) -> None:

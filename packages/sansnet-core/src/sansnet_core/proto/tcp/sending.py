@@ -262,10 +262,11 @@ class Sender:
         """Stop timing: an acknowledgment of something sent twice may be for either (Karn; RFC 6298, 3)."""
         self._rtt_start = None
 
-    def free_buffers(self) -> None:
-        """Free all data."""
-        self.buffer.free()
+    def free_buffers(self) -> int:
+        """Free all data, which the guest will not take any more; the bytes freed."""
         self.loss = None
+        self.retransmit_at = inf
+        return self.buffer.free()
 
     def probe(self, now: float) -> tuple[int, Buffer]:
         """The persist timer has expired: send the next byte beyond the window (RFC 9293, 3.8.6.1), and back off.
@@ -436,6 +437,11 @@ class Sender:
         self.loss.begin(self.una, self.next, lost_all=lost_all)
         self.buffer.rewind()
         self._rtt_start = None
+
+    def shrink(self, terms: Terms) -> None:
+        """Take terms with a smaller MSS. All in flight counts as lost."""
+        self.terms = terms
+        self._begin_recovery(lost_all=True)
 
     def back_off(self, now: float) -> None:
         """Something is sent again because the timer has expired: double and restart it (RFC 6298, 5.5 and 5.6)."""

@@ -140,6 +140,9 @@ JOINT: Final = (
     JointRule({GUEST: SYN_ACK_SENT, HOST: GONE}, {GUEST: GONE}, ("reset_handshake",)),
     JointRule({GUEST: SYN_SENT, HOST: GONE}, {GUEST: GONE}, ("withdraw_syn",)),
     JointRule({GUEST: ESTABLISHED, HOST: GONE}, {GUEST: GONE}, ("send_reset",)),
+    # Before it was lost, the guest had sent all that it had to say: the host gets it
+    JointRule({GUEST: LOST, HOST: CONNECTED, UP: FIN_SEEN}, {GUEST: GONE, HOST: DRAINING}, ("send_reset",)),
+    JointRule({GUEST: LOST, HOST: CONNECTED, UP: SHUT}, {GUEST: GONE, HOST: GONE}, ("send_reset", "close_socket")),
     JointRule({GUEST: LOST}, {GUEST: GONE}, ("send_reset",)),
     # A FIN that was sent before the guest's was received (RFC 9293's FIN-WAIT-1) is not the last one
     JointRule({UP: OPEN, DOWN: LAST_ACK}, {DOWN: FIN_WAIT}, ()),
