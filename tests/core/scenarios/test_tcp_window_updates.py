@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sansnet_core import Limits
+from sansnet_core import Limits, LinkConfig
 from sansnet_core.proto.tcp.memory import RESERVE
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.testing import ManualConnection, Pair, make_config
@@ -118,3 +118,29 @@ def test_no_update_is_in_vain(mss: int, scale: int, unsent: int, left: int, limi
     else:
         receiver.offer_window(mss, limit)
     assert (receiver.edge - edge) % (1 << 32) < 1 << 31  # it never moves left
+
+
+def test_a_first_window_of_hardly_one_segment_grows_with_the_first_acknowledgment_that_is_due_anyway() -> None:
+    """At a large MTU. A guest sends what fits into half of the window, so it does not wait for more."""
+    pair = Pair(make_config(LinkConfig(mtu=65520, max_frame_size=65549)))
+    peer = ManualConnection(pair)
+    peer.open(mss=65480, scale=SCALE)
+    stream = pair.host.stream
+    assert peer.data(b"question") == []
+    assert bytes(stream.received) == b"question"
+    pair.host.produce(stream, b"answer")
+    pair.settle()
+    (answer,) = peer.take()
+
+    assert (answer.payload, answer.acknowledgment) == (b"answer", peer.sequence)
+    assert answer.window << SCALE > 65535
+
+
+def test_a_first_window_of_which_more_than_half_is_used_grows_at_once() -> None:
+    pair = Pair(make_config(LinkConfig(mtu=65520, max_frame_size=65549)))
+    peer = ManualConnection(pair)
+    peer.open(mss=65480, scale=SCALE)
+    assert peer.data(bytes(32767)) == []
+    (answer,) = peer.data(bytes(129))  # the guest sees a multiple of 128
+
+    assert answer.window << SCALE > 65535

@@ -33,7 +33,7 @@ from sansnet_trio.events import EventPublisher, Subscription
 from sansnet_trio.host.busy_wait import BusyWait
 from sansnet_trio.host.network_protocol import NetworkProtocol, TrafficProtocol, expect_network
 from sansnet_trio.host.poller import MAX_EVENTS, Poller
-from sansnet_trio.host.socket_context import SocketContext
+from sansnet_trio.host.socket_context import READ_AT_ONCE, SocketContext
 from sansnet_trio.host.sockets import HostSockets
 from sansnet_trio.links import Link, LinkClosed, expect_link, want
 from sansnet_trio.linux.allocator import keep_freed_memory
@@ -386,19 +386,23 @@ class Driver(Uncopyable):
         if self._failure is not None:
             raise self._failure
         poll, handle, clock = self._poller.poll, self._poller.handle, trio.lowlevel.current_clock().current_time
+        context = self._context
         began = look_at = self._now = now = clock()
-        self._context.woken = False
+        context.woken = False
         if self._events_lost:
             self._sockets.report_again()
             self._events_lost = False
         events = poll(0, MAX_EVENTS)
         rounds = 0
         while True:
-            if self._must_read():
+            if self._link_holds and self._link_wanted[0]:
                 self._read_link(now)
             if events:
                 handle(events, now)
-            self._sockets.read_unread(now)
+            if context.unread:
+                self._sockets.read_unread(now)
+            else:
+                context.allowance = READ_AT_ONCE
             if now >= look_at:
                 look_at = now + _DEADLINES_EVERY
                 if self._next_deadline() <= now:
@@ -408,7 +412,7 @@ class Driver(Uncopyable):
             rounds += 1
             if rounds == _MAX_ROUNDS or now - began > _SLICE:
                 break  # not after taking events, because those of streams are reported only once
-            events = poll(0, MAX_EVENTS) or ([] if self._has_more() or self._context.woken else self._busy_wait.wait())
+            events = poll(0, MAX_EVENTS) or ([] if self._has_more() or context.woken else self._busy_wait.wait())
             self._now = now = clock()
             if not (events or self._has_more()):
                 break
@@ -458,12 +462,11 @@ class Driver(Uncopyable):
         if flags & ~(EPOLLIN | EPOLLOUT) or (flags & EPOLLIN and self._link_wanted[0]):
             self._read_link(now)
 
-    def _must_read(self) -> bool:
-        return self._link_holds and self._link_wanted[0]
-
     def _has_more(self) -> bool:
         """Whether there is something to do that no event will report."""
-        return self._must_read() or (len(self._context.unread) > 0 and not self._context.blocked)
+        if self._link_holds and self._link_wanted[0]:
+            return True
+        return len(self._context.unread) > 0 and not self._context.blocked
 
     def _read_link(self, now: float) -> None:
         short = self._shortage.is_on

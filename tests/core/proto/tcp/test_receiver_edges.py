@@ -60,40 +60,48 @@ def test_the_first_window_is_never_scaled(limit: int, edge: int) -> None:
 )
 def test_when_a_larger_window_is_announced(held: int, taken: int, opens: bool) -> None:
     receiver = filled(held)
-    may_open = receiver.delivered(taken, MSS)
+    may_open = receiver.delivered(taken)
     assert receiver.window_opens(MSS, LIMIT) is opens
     assert may_open or not opens
+
+
+@pytest.mark.parametrize(("held", "opens"), [(32767, False), (32768, True)])
+def test_a_window_of_one_large_segment_opens_when_half_of_it_is_used(held: int, opens: bool) -> None:
+    receiver = Receiver(FIRST - 1, LIMIT)
+    receiver.accept(FIRST, bytes(held), 8)
+    assert receiver.delivered(held) is opens
+    assert receiver.window_opens(65480, LIMIT) is opens
 
 
 def test_a_window_smaller_than_two_segments_opens_by_half() -> None:
     receiver = opened(1000)
     receiver.accept(FIRST, bytes(1000), 8)
-    receiver.delivered(499, 1460)
+    receiver.delivered(499)
     assert not receiver.window_opens(MSS, 1000)
     assert receiver.offer_window(MSS, 1000) == 0
-    receiver.delivered(1, 1460)
+    receiver.delivered(1)
     assert receiver.window_opens(MSS, 1000)
     assert receiver.offer_window(MSS, 1000) == 500
 
 
 def test_the_window_is_not_examined_as_long_as_it_is_open() -> None:
-    assert not filled(40_000).delivered(40_000, MSS)
+    assert not filled(40_000).delivered(40_000)
 
 
 def test_a_window_of_one_byte_opens() -> None:
     receiver = opened(1)
     receiver.accept(FIRST, b"x", 8)
     assert receiver.offer_window(MSS, 1) == 0
-    receiver.delivered(1, 1460)
+    receiver.delivered(1)
     assert receiver.window_opens(MSS, 1)
     assert receiver.offer_window(MSS, 1) == 1
 
 
 def test_the_window_is_not_moved_by_less_than_a_segment_and_never_back() -> None:
     receiver = filled(50_000)
-    receiver.delivered(MSS - 1, 1460)
+    receiver.delivered(MSS - 1)
     assert receiver.offer_window(MSS, LIMIT) == 50_000
-    receiver.delivered(1, 1460)
+    receiver.delivered(1)
     assert receiver.offer_window(MSS, LIMIT) == 50_000 + MSS
     assert receiver.offer_window(MSS, 10) == 50_000 + MSS  # memory is short
 
@@ -198,7 +206,7 @@ def test_a_receiver_rests_if_nothing_is_to_be_sent_delivered_or_awaited() -> Non
     receiver.accept(FIRST, b"data", 8)
     receiver.offer_window(MSS, LIMIT)
     assert receiver.rest() is None  # the host has not taken the data
-    receiver.delivered(4, MSS)
+    receiver.delivered(4)
     assert receiver.rest() is not None
     receiver.acknowledge_now()
     assert receiver.rest() is None
@@ -213,7 +221,7 @@ def test_a_receiver_rests_if_nothing_is_to_be_sent_delivered_or_awaited() -> Non
     receiver.offer_window(MSS, LIMIT)
     assert receiver.rest() is None
     receiver = filled(4)
-    receiver.delivered(4, MSS)
+    receiver.delivered(4)
     assert receiver.rest() is None  # the data is not acknowledged
 
 
@@ -239,13 +247,13 @@ def test_challenges_are_limited_and_said() -> None:
 
 def test_a_socket_takes_what_was_ordered_and_no_more() -> None:
     receiver = filled(10)
-    receiver.delivered(0, 1460)
-    receiver.delivered(10, 1460)
+    receiver.delivered(0)
+    receiver.delivered(10)
     assert receiver.unsent == 0
     with pytest.raises(UsageError, match=r"^count: 1 bytes were reported as sent, but only 0 were ordered$"):
-        receiver.delivered(1, 1460)
+        receiver.delivered(1)
     with pytest.raises(UsageError):
-        receiver.delivered(-1, 1460)
+        receiver.delivered(-1)
 
 
 def test_bytes_to_a_proxy_are_held_as_well() -> None:

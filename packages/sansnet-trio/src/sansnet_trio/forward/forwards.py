@@ -232,9 +232,10 @@ class Forwards(Uncopyable):
 
     def next_deadline(self) -> float | None:
         """Time of the next `handle_deadline`; None if there is none."""
-        service = None if self._service is None else self._service.next_deadline()
-        deadlines = [deadline for deadline in (service, self._next_scan) if deadline is not None]
-        return min(deadlines, default=None)
+        service, scan = None if self._service is None else self._service.next_deadline(), self._next_scan
+        if service is None or scan is None:  # nearly always
+            return scan if service is None else service
+        return min(service, scan)
 
     def handle_deadline(self, now: float) -> None:
         """Handle timeouts, and scan the ports in use on the other side."""

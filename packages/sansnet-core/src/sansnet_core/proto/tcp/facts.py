@@ -27,7 +27,7 @@ def sent(flow: TcpFlow, count: int) -> None:
         flow.attempts.sent(count)
         return
     receiver = flow.receiver
-    may_open = receiver.delivered(count, flow.terms.own_mss)
+    may_open = receiver.delivered(count)
     flow.release(count)
     if flow.lifecycle[2] is FIN_SEEN:
         _progress(flow)

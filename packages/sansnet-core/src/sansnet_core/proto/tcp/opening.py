@@ -169,10 +169,10 @@ class Opening:
         """
         context = self._context
         limits = context.config.limits
-        while len(self._table) >= limits.tcp_flows:
+        while full := len(self._table) >= limits.tcp_flows:
             if not self._table.end_first(self._shared.time_wait, inbound=False):
                 break
-        if len(self._table) >= limits.tcp_flows or self._shared.pending[False] >= limits.tcp_pending:
+        if full or self._shared.pending[False] >= limits.tcp_pending:
             if not self._shared.connecting:
                 # The guest repeats its SYN, and there may be room then
                 self.notify_refused(guest, remote, 0, Reason.TCP_LIMIT)

@@ -224,12 +224,8 @@ class Receiver:
 
     # acknowledgments and the window
 
-    def delivered(self, count: int, mss: int) -> bool:
+    def delivered(self, count: int) -> bool:
         """The host's socket took `count` bytes.
-
-        Args:
-            count: bytes.
-            mss: the guest's segment size.
 
         Returns:
             Whether the window may have to be opened; if not, `window_opens` need not be asked.
@@ -242,7 +238,7 @@ class Receiver:
         self.unsent -= count
         scale = self.scale
         offered = ((self.edge - self.next) & MASK) >> scale << scale
-        return offered < mss or offered < self.largest_window >> 1
+        return 2 * offered < self.largest_window
 
     def owe(self, count: int) -> None:
         """Count bytes that were ordered before the guest's: those of a dialogue with a proxy."""
@@ -315,15 +311,18 @@ class Receiver:
         return window
 
     def window_opens(self, mss: int, limit: int) -> bool:
-        """Whether the guest may be waiting for a larger window, and one can be offered."""
-        scale = self.scale
+        """Whether the guest may be waiting for a larger window, and one can be offered.
+
+        It sends what fits into half of the largest window that it has seen, however large its segments may be (RFC
+        9293, 3.8.6.2.1). At a large MTU, the first window has hardly room for one segment.
+        """
+        scale, largest = self.scale, self.largest_window
         offered = ((self.edge - self.next) & MASK) >> scale << scale
+        if 2 * offered >= largest:
+            return False
         gain = (limit - self.unsent >> scale << scale) - offered
         step = _min_step(mss, limit)
-        if offered < step:
-            return gain >= step
-        largest = self.largest_window
-        return offered < largest >> 1 and gain >= max(step, min(largest, limit) >> 2)
+        return gain >= step and (offered < step or gain >= min(largest, limit) >> 2)
 
     def window_probed(self) -> bool:
         """The guest has sent a probe: whether it is one of a closed window, which may have opened in the meantime.

@@ -36,7 +36,8 @@ class FlowTable:
         self.inbound = 0
 
     def __len__(self) -> int:
-        return len(self.by_key) + sum(map(len, self.draining))
+        own, inbound = self.draining
+        return len(self.by_key) + len(own) + len(inbound)
 
     def all(self) -> list[TcpFlow]:
         """All connections."""

@@ -433,7 +433,8 @@ class Udp:
 
     def flush(self) -> None:
         """Send the guest the datagrams that were held back to be joined."""
-        self._runs.flush()
+        if self._runs.run is not None:
+            self._runs.flush()
 
     # mistakes of this program
 

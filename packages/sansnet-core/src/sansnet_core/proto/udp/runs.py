@@ -38,16 +38,20 @@ class _Run:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Runs:
-    """Holds back one run, until a datagram that does not fit into it comes, or until `flush`."""
+    """Holds back one run, until a datagram that does not fit into it comes, or until `flush`.
 
-    __slots__ = ("_run",)
+    Attributes:
+        run: None if there is nothing to flush.
+    """
+
+    __slots__ = ("run",)
 
     def __init__(self) -> None:
-        self._run: _Run | None = None
+        self.run: _Run | None = None
 
     def add(self, headers: FlowHeaders, data: bytes, segment_size: int, ttl: int, tos: int) -> None:
         """Add to the run, or send it and begin another one; the arguments are those of `FlowHeaders.udp`."""
-        run, size = self._run, len(data)
+        run, size = self.run, len(data)
         if (
             run is not None
             and run.headers is headers
@@ -63,16 +67,16 @@ class Runs:
         room = 0
         if size and size % segment_size == 0:
             room = min(MAX_DATAGRAMS * segment_size, headers.largest_run(segment_size)) - size
-        self._run = _Run(headers, [data], segment_size, room, ttl, tos)
+        self.run = _Run(headers, [data], segment_size, room, ttl, tos)
 
     def forget(self, headers: FlowHeaders) -> None:
         """Lose the datagrams of a flow that is given up."""
-        if self._run is not None and self._run.headers is headers:
-            self._run = None
+        if self.run is not None and self.run.headers is headers:
+            self.run = None
 
     def flush(self) -> None:
         """Send the run to the guest."""
-        run, self._run = self._run, None
+        run, self.run = self.run, None
         if run is not None:
             data = run.parts[0] if len(run.parts) == 1 else b"".join(run.parts)
             run.headers.udp(data, run.segment_size, run.ttl, run.tos)
