@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.trio.fake import Bench
-from tests.trio.test_splice_tcp import MEBIBYTE, Spliced, drain, drain_to_reset, refuse_pipes, stall
+from tests.trio.test_splice_tcp import MEBIBYTE, Spliced, drain, drain_to_reset, refuse_pipes, reset, stall
 
 
 @pytest.fixture
@@ -113,6 +113,22 @@ def test_a_connection_that_has_not_ended_is_reset(spliced: Spliced) -> None:
         spliced.splices.close()
         drain_to_reset(near)
         drain_to_reset(far)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_answer_before_a_reset_arrives_although_the_request_is_not_taken(spliced: Spliced, waits: bool) -> None:
+    """So a server refuses a large request: it does not read it all, so its close is a reset."""
+    near, far = spliced.pair()
+    with near:
+        if waits:
+            stall(spliced, near, bytes(64 * MEBIBYTE))
+        else:
+            near.sendall(b"a request")
+        far.sendall(b"too large")
+        reset(far)
+        spliced.over()
+        assert near.recv(100) == b"too large"
+        drain_to_reset(near)
 
 
 def test_closing_resets_all_connections_and_leaves_no_descriptor() -> None:

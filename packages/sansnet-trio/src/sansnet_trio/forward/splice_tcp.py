@@ -7,7 +7,8 @@ So a splice needs a pipe only while bytes are on their way, and borrows it from 
 costs two descriptors. An end that gets no pipe, because no descriptor is left, is not read until there is one.
 
 After a FIN from one end, and once the pipe is empty, the other end sends a FIN. A reset of one end, or a failure to
-connect it, resets the other. Only EPOLLONESHOT turns off EPOLLHUP and EPOLLERR. So an end that reports them while its
+connect it, resets the other, but only after the bytes that came before the reset: a server may refuse a large request
+by a short answer and a reset. Only EPOLLONESHOT turns off EPOLLHUP and EPOLLERR. So an end that reports them while its
 last bytes still wait, for the other end or a pipe, is watched with EPOLLONESHOT alone until they go on.
 
 At an urgent byte splice(2) stops for good, as if there were no more data or the connection had ended. So if a readable
@@ -94,6 +95,7 @@ class _End:
     """One connection of a splice, and the bytes from it that the other end has not taken yet."""
 
     __slots__ = (
+        "broken",
         "connecting",
         "ended",
         "fallback",
@@ -117,6 +119,7 @@ class _End:
         self.pipe: _Pipe | None = None
         self.held = 0
         self.waits = False  # for a pipe
+        self.broken = False  # by a reset: it takes no bytes any more
         self.ended = False
         self.connecting = False
         self.fallback: Fallback | None = None
@@ -132,7 +135,7 @@ class _End:
         try:
             if self.other.held and flags & (EPOLLOUT | EPOLLERR | EPOLLHUP):
                 self.other.move(now)
-            if not (self.ended or self.held or self.waits) and flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
+            if self._is_read() and flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
                 self.move(now)
             elif flags & EPOLLERR and not self.held and (code := self.socket.getsockopt(SOL_SOCKET, SO_ERROR)):
                 raise OSError(code, os.strerror(code))
@@ -163,7 +166,7 @@ class _End:
                 return
             small = self.held < _SMALL
             self._empty()
-            if self.held or small:
+            if self.held or small or self.other.broken:
                 return
 
     def _fill(self, now: float, *, again: bool) -> bool:
@@ -190,6 +193,8 @@ class _End:
             if not self.held:
                 self._give_back()
         if not self.held:
+            if self.broken:
+                raise ConnectionResetError
             self.ended = True
             self._finish_other()
         return bool(self.held)
@@ -201,7 +206,24 @@ class _End:
                 self.held -= os.splice(self.pipe.reader, self.other.fd, self.held, flags=_FLAGS)
         except BlockingIOError:
             return
+        except OSError:
+            if self.other.ended or self.broken:
+                raise
+            self.other.broken = True
+            self.drop()
+            return
         self._give_back()
+
+    def drop(self) -> None:
+        """Give up the bytes that the other end has not taken."""
+        self.held = 0
+        if self.pipe is not None:
+            self.pipe.close()
+            self.pipe = None
+
+    def _is_read(self) -> bool:
+        """Whether bytes are read from it when there are some."""
+        return not (self.ended or self.held or self.waits or self.other.broken)
 
     def _go_on(self) -> None:
         self.waits = False
@@ -219,7 +241,7 @@ class _End:
 
     def undelivered(self) -> int:
         """How many received bytes the other end has not taken."""
-        if self.ended:
+        if self.ended or self.other.broken:
             return 0
         unread = fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4))
         return self.held + int.from_bytes(unread, sys.byteorder)
@@ -235,7 +257,7 @@ class _End:
 
     def watch(self, flags: int) -> None:
         """Watch for the events that can be handled now; `flags` were just reported."""
-        readable = not (self.ended or self.held or self.waits or self.other.connecting or self.connecting)
+        readable = self._is_read() and not (self.other.connecting or self.connecting)
         interest = (EPOLLIN if readable else 0) | (EPOLLOUT if self.other.held or self.connecting else 0)
         reported = flags & (EPOLLERR | EPOLLHUP) or self.interest == _ERRORS_ONCE
         if reported and not interest and (self.held or self.waits):
@@ -369,9 +391,7 @@ class Splices:
         self._leave(end)
 
     def _leave(self, end: _End) -> None:
-        if end.pipe is not None:
-            end.pipe.close()  # its bytes are lost
-            end.pipe = None
+        end.drop()
         self._ends.discard(end)
         self.poller.retire(end.socket)
 
