@@ -102,7 +102,7 @@ class LastData:
         if lost := rest.undelivered + self._network.statistics().tcp_lost - self._lost:
             return f"the command has ended, and the host did not take at least {lost} bytes that it had sent"
         if rest.connections:
-            return f"the command has ended, but {rest.connections} of its connections have not: data may be lost"
+            return f"the command has ended, but not all of its connections ({rest.connections} left); data may be lost"
         return None
 
     def _frames_used(self) -> int:
@@ -118,7 +118,7 @@ class _Rest(NamedTuple):
     Attributes:
         connections: how many connections the guest's kernel has not ended.
         undelivered: bytes that the host has not taken.
-        delivered: bytes that it has taken from the present flows.
+        delivered: bytes that it has taken from the present flows; splices are not counted.
         frames: frames of the guest that are on their way through a bad network.
     """
 
@@ -131,10 +131,11 @@ class _Rest(NamedTuple):
     def of(cls, network: GuestNetwork) -> _Rest:
         flows = network.flows()
         undelivered = sum(flow.undelivered for flow in flows)
+        spliced = network.undelivered()
         cable = network.driver_statistics().impaired_up
         return cls(
             sum(flow.state in _MAY_SEND and not flow.ended for flow in flows),
-            undelivered,
+            undelivered + spliced,
             sum(flow.sent for flow in flows) - undelivered,
             0 if cable is None else cable.waiting,
         )
