@@ -117,8 +117,8 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """`UNDECIDED` without a verdict. Else, for TCP, the state of the connection to the guest, or `CLOSING` if only the
-    host has data to take; `OPEN` for the others."""
+    """`UNDECIDED` without a verdict. Else, for TCP, the state of the connection to the guest, or `CLOSING` if one
+    direction is closed at least; `OPEN` for the others."""
     sent: int
     """Payload bytes from the guest to the host."""
     received: int
