@@ -30,7 +30,7 @@ from sansnet_core import (
 )
 from sansnet_core.testing.host_sockets import HostSockets, Kind
 
-STREAM, CONNECTED, DATAGRAM, PING, SERVICE, FLOW, TCP_SERVICE, ASKED, NEW = map(SocketId, range(1, 10))
+STREAM, CONNECTED, DATAGRAM, FORWARD, PING, SERVICE, FLOW, TCP_SERVICE, ASKED, NEW = map(SocketId, range(1, 11))
 GUEST, SERVER, OTHER = Endpoint("10.0.2.15", 40000), Endpoint("192.0.2.80", 80), Endpoint("2001:db8::80", 80)
 ANY: Final = Endpoint("0.0.0.0", 0)
 
@@ -42,6 +42,7 @@ def host() -> HostSockets:
         made.judge(OpenStream(name, SERVER, None, GUEST, SERVER))
     made.connected(CONNECTED)
     made.judge(OpenDatagram(DATAGRAM, ANY, GUEST))
+    made.forward_added(FORWARD)
     made.judge(OpenEcho(PING, SERVER.address, None))
     made.service_added(SERVICE, 17)
     made.service_added(TCP_SERVICE, 6)
@@ -62,6 +63,7 @@ LEGAL: Final[list[Order]] = [
     CloseSocket(ASKED),
     SendDatagram(DATAGRAM, SERVER, b"", 0, 64, 0),
     SendDatagram(DATAGRAM, SERVER, bytes(12800), 100, 255, 255),
+    SendDatagram(FORWARD, OTHER, b"answer", 0, 64, 0, local=OTHER.address),
     SendEcho(PING, SERVER.address, 65535, bytes(65507), 1, 0),
     DeliverDatagram(SERVICE, GUEST, SERVER, b"ab", 1, 64, 0),
     DeliverDatagram(FLOW, GUEST, SERVER, b"", 0, 64, 0),
@@ -90,6 +92,8 @@ ILLEGAL: Final[list[tuple[Order, str]]] = [
     (SendDatagram(DATAGRAM, SERVER, bytes(12801), 100, 64, 0), "more than 128 datagrams"),
     (SendDatagram(DATAGRAM, SERVER, bytes(65508), 0, 64, 0), "no datagram is as large"),
     (SendDatagram(DATAGRAM, SERVER, b"", 0, 64, 0, local=SERVER.address), "is bound"),
+    (SendDatagram(FORWARD, SERVER, b"", 0, 64, 0, local=OTHER.address), "two families"),
+    (CloseSocket(FORWARD), "for a forward"),
     (SendEcho(PING, GUEST.address, 1, b"", 64, 0), "somewhere else"),
     (DeliverDatagram(TCP_SERVICE, GUEST, SERVER, b"", 0, 64, 0), "service of TCP"),
     (DeliverDatagram(ASKED, GUEST, SERVER, b"", 0, 64, 0), "for a question"),
