@@ -230,6 +230,18 @@ def test_a_host_that_fails_ends_it(first: str) -> None:
     assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
 
 
+def test_a_host_that_fails_in_time_wait_of_the_guest_holds_no_data_any_more() -> None:
+    pair, _, stream = left("host", waits=False)
+    assert pair.network.statistics().tcp_held == SIZE
+    pair.host.fail(stream, ECONNRESET, pair.now)
+    pair.settle()
+
+    assert [flow.state for flow in pair.network.flows()] == ["TIME_WAIT"]
+    assert (pair.network.statistics().tcp_held, wrong_accounts(pair.network)) == (0, [])
+    pair.wait(pair.config.limits.tcp_linger)
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+
+
 @first_to_end
 def test_a_host_that_takes_the_data_slowly_is_not_given_up(first: str) -> None:
     pair, _, stream = left(first, Limits(tcp_keepalive=100.0))
@@ -243,6 +255,64 @@ def test_a_host_that_takes_the_data_slowly_is_not_given_up(first: str) -> None:
     assert not stream.closed
     pair.wait(20.0)
     assert stream.aborted
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+
+
+# A reset that answers our FIN, as from a guest whose last acknowledgment was lost (RFC 9293, 3.10.7.4)
+
+
+def both_ended(first: str) -> tuple[Pair, ManualConnection, HostStream]:
+    """As `left`, but the guest has not acknowledged our FIN: CLOSING or LAST-ACK."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    stream = pair.host.stream
+    stream.blocked = True
+    peer.data(bytes(1000))
+    peer.data(bytes(SIZE - 1000))
+    pair.wait(0.01)
+    peer.accept(peer.take())
+    if first == "host":
+        pair.host.produce(stream, b"last")
+        pair.host.end(stream)
+        pair.settle()
+    answers = peer.send(FIN | ACK)
+    peer.sequence += 1
+    if first == "guest":
+        pair.host.produce(stream, b"last")
+        pair.host.end(stream)
+    pair.wait(0.1)
+    assert (answers + peer.take())[-1].acknowledgment == peer.sequence
+    return pair, peer, stream
+
+
+@first_to_end
+@pytest.mark.parametrize("how", ["reset", "silence"])
+def test_the_host_gets_all_data_if_the_last_acknowledgment_never_comes(first: str, how: str) -> None:
+    pair, peer, stream = both_ended(first)
+    if how == "reset":
+        peer.send(RST)
+    pair.wait(3600.0)
+    assert bool(peer.take()) == (how == "silence")
+    assert [flow.state for flow in pair.network.flows()] == ["CLOSING"]
+    assert pair.network.statistics().tcp_held == SIZE
+    assert wrong_accounts(pair.network) == []
+    assert _closes(pair) == []
+
+    _take_all(pair, stream)
+    assert _closes(pair) == [CloseSocket(stream.socket)]
+    assert pair.tcp_flows == 0
+    assert [notice.errno for notice in pair.notices if isinstance(notice, FlowClosed)] == [0]
+
+
+@first_to_end
+def test_a_host_that_took_all_data_is_closed_if_a_reset_comes_for_the_last_acknowledgment(first: str) -> None:
+    pair, peer, stream = both_ended(first)
+    stream.blocked = False
+    pair.settle()
+    peer.send(RST)
+
+    assert _closes(pair) == [CloseSocket(stream.socket)]
     assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
 
 

@@ -124,6 +124,9 @@ EVENT_TRIGGERED: Final[dict[str, dict[str, dict[str, str]]]] = {
 }
 """part -> state -> event -> next state."""
 
+FIN_UNACKNOWLEDGED: Final = frozenset((FIN_WAIT, LAST_ACK))
+"""States of `DOWN` in which our FIN was sent and not acknowledged."""
+
 
 class JointRule(NamedTuple):
     """While every part named in `when` is in its state: move those in `then`, and run the effects in order."""
@@ -159,8 +162,18 @@ JOINT: Final = (
     ),
     JointRule({GUEST: ESTABLISHED, UP: FIN_SEEN, DOWN: CLOSED}, {GUEST: GONE, HOST: DRAINING}, ()),
     JointRule({HOST: DRAINING, UP: SHUT}, {HOST: GONE}, ("close_socket",)),
+    JointRule({GUEST: TIME_WAIT, HOST: GONE, UP: FIN_SEEN}, {UP: SHUT}, ("discard_data",)),
     JointRule({GUEST: GONE, HOST: UNDECIDED}, {HOST: GONE}, ("withdraw_question",)),
     JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, ("abort_socket",)),
+    # A reset in CLOSING or LAST-ACK is no failure: both have sent FIN, and only one acknowledgment is missing
+    *(
+        JointRule({GUEST: GONE, HOST: CONNECTED, UP: FIN_SEEN, DOWN: down}, {HOST: DRAINING}, ())
+        for down in sorted(FIN_UNACKNOWLEDGED)
+    ),
+    *(
+        JointRule({GUEST: GONE, HOST: CONNECTED, UP: SHUT, DOWN: down}, {HOST: GONE}, ("close_socket",))
+        for down in sorted(FIN_UNACKNOWLEDGED)
+    ),
     JointRule({GUEST: GONE, HOST: CONNECTED}, {HOST: GONE}, ("abort_socket",)),
 )
 
@@ -181,9 +194,6 @@ HANDSHAKE: Final = frozenset((UNDECIDED, SYN_RECEIVED, SYN_ACK_SENT, SYN_SENT))
 """States of `GUEST` before the handshakes with host and guest are complete."""
 HOST_EXISTS: Final = frozenset((CONNECTING, CONNECTED, DRAINING))
 """States of `HOST` in which there is a socket."""
-FIN_UNACKNOWLEDGED: Final = frozenset((FIN_WAIT, LAST_ACK))
-"""States of `DOWN` in which our FIN was sent and not acknowledged."""
-
 ERRNOS: Final[dict[tuple[str, str], int]] = {
     (SYN_RECEIVED, TIME_OVER): ETIMEDOUT,
     (SYN_RECEIVED, GUEST_LOST): ETIMEDOUT,
@@ -197,7 +207,8 @@ ERRNOS: Final[dict[tuple[str, str], int]] = {
     (ESTABLISHED, GUEST_LOST): ETIMEDOUT,
     (ESTABLISHED, GUEST_RESET): ECONNRESET,
 }
-"""State of `GUEST` and the event that ended the connection there -> the errno that a socket in its place would have."""
+"""State of `GUEST` and the event that ended the connection there -> the errno that a socket in its place would have.
+There is none after both have sent FIN (RFC 9293, 3.10.7.4)."""
 
 
 @cache
@@ -242,7 +253,8 @@ def change(states: Lifecycle, event: str) -> tuple[Lifecycle, Change | None]:
     """Apply an event, as `transition`; the next states, and the consequences beyond them, if there are any."""
     after, effects = transition(states, event)
     before, guest = states[0], after[0]
-    errno = ERRNOS.get((before, event), 0) if guest is not before else 0
+    both_have_ended = states[2] is not OPEN and states[3] in FIN_UNACKNOWLEDGED
+    errno = ERRNOS.get((before, event), 0) if guest is not before and not both_have_ended else 0
     ends_handshake = before in HANDSHAKE and guest not in HANDSHAKE
     has_ended = guest is GONE and (before is not GONE or after[1] is GONE)
     if not (effects or errno or ends_handshake or has_ended):
