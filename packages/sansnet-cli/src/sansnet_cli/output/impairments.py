@@ -36,7 +36,7 @@ def described(fields: dict[str, Any]) -> str:
 
 
 def _without_effect(fields: dict[str, Any]) -> Iterator[str]:
-    """What is set, and does nothing without another field."""
+    """The parts without effect: each needs another field."""
     if not fields["jitter"]:
         if fields["distribution"] != "uniform":
             yield f"distribution {fields['distribution']} (without jitter)"
