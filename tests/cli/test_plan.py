@@ -548,6 +548,9 @@ def test_messages_name_the_fields_of_the_library_and_the_options_of_the_command(
     assert problem(RunOptions, command=("true",), **own, map_host_loopback=("10.0.0.2",)).startswith(
         "--map-host-loopback 10.0.0.2 is"
     )
+    assert problem(NamespaceOptions, **own, map_guest_address=("10.0.0.2",)).endswith(
+        "map_guest_address 10.0.0.2 is the guest's own address, which stays in it; give another, as 10.9.9.9"
+    )
     assert problem(NamespaceOptions, hosts=(("a", None),)).endswith("give map_host_loopback ADDR too")
     assert problem(RunOptions, command=("true",), hosts=(("a", None),)).endswith("give --map-host-loopback ADDR too")
 

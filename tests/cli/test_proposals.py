@@ -179,3 +179,27 @@ def test_the_help_of_all_commands_ends_with_examples_too() -> None:
     assert {words[1] for words in found} == {"run", "attach", "qemu"}
     for words in found:
         PARSE[words[1]](words[2:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--delay", "-5ms"], "argument --delay: '-5ms' is not a time like"),
+        (["--rate", "-1"], "argument --rate: '-1' is not a rate like"),
+        (["-m", "-1"], "argument -m/--mtu: '-1' is not a number of bytes"),
+        (["-v", "-H", "-x"], "argument -H: -x is taken for an option; write -H=-x; see"),
+        (["--allow", "-x"], "argument --allow: -x is taken for an option; write --allow=-x; see"),
+        (["-p", "-file"], "argument -p: -file is taken for an option; write -p=-file; see"),
+        (["--delay", "--rate", "5mbit"], "argument --delay: expected one argument; see"),
+        (["--delay", "-4"], "argument --delay: expected one argument; see"),
+        (["-p", "--", "-t", "-5"], "argument -p/--pcap: expected one argument; see"),
+        (["--delay"], "argument --delay: expected one argument; see"),
+    ],
+)
+def test_a_value_that_begins_with_a_minus(arguments: list[str], message: str) -> None:
+    assert refusal("run", *arguments).startswith(message)
+
+
+def test_what_the_message_about_a_minus_proposes_is_right() -> None:
+    assert run_parser.parse(["--hostname=-x", "--", "true"]).hostname == "-x"
+    assert run_parser.parse(["-H=-x", "--", "true"]).hostname == "-x"

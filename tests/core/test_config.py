@@ -74,6 +74,12 @@ def test_only_a_rule_about_pings_may_lead_to_port_0(protocols: tuple[str, ...]) 
     assert Rule(action=Action.ALLOW, protocols=("ping",), to=to).to == to
 
 
+def test_a_rule_about_pings_has_no_ports() -> None:
+    with pytest.raises(ConfigError, match=r"^ports: a ping has no port; leave them out, or name tcp or udp"):
+        Rule(action=Action.ALLOW, protocols=("ping",), ports=(443,))
+    assert Rule(action=Action.ALLOW, protocols=("ping", "tcp"), ports=(443,)).ports == ((443, 443),)
+
+
 def test_the_error_of_a_large_value_stays_short() -> None:
     with pytest.raises(ConfigError) as refused:
         replace(LinkConfig(), mtu=NetworkConfig(ipv4=IPV4))

@@ -36,14 +36,22 @@ def prefixes(draw: st.DrawFn) -> Prefix:
 
 PORTS = st.one_of(st.integers(1, 65535), st.sampled_from([1, 2, 79, 80, 81, 443, 65534, 65535]))
 RANGES = st.tuples(PORTS, PORTS).map(lambda pair: (min(pair), max(pair)))
-RULES = st.builds(
-    Rule,
-    action=st.sampled_from([Action.ALLOW, Action.REFUSE, Action.DROP, Action.ASK]),
-    protocols=st.lists(st.sampled_from(["tcp", "udp", "ping"]), max_size=2).map(tuple),
-    destinations=st.lists(prefixes(), max_size=3).map(tuple),
-    ports=st.lists(st.one_of(PORTS, RANGES), max_size=3).map(tuple),
-    inbound=st.sampled_from([None, True, False]),
-)
+PROTOCOLS = st.lists(st.sampled_from(["tcp", "udp", "ping"]), max_size=2).map(tuple)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    protocols = draw(PROTOCOLS)
+    return Rule(
+        action=draw(st.sampled_from([Action.ALLOW, Action.REFUSE, Action.DROP, Action.ASK])),
+        protocols=protocols,
+        destinations=draw(st.lists(prefixes(), max_size=3)),
+        ports=() if set(protocols) == {"ping"} else draw(st.lists(st.one_of(PORTS, RANGES), max_size=3)),
+        inbound=draw(st.sampled_from([None, True, False])),
+    )
+
+
+RULES = rules()
 NAMES = {"tcp": (TCP,), "udp": (UDP,), "ping": (ICMP, ICMPV6)}
 
 

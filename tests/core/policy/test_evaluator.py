@@ -64,13 +64,14 @@ def rules(draw: st.DrawFn) -> Rule:
     action = draw(st.sampled_from(list(Action)))
     allows = action in (Action.ALLOW, Action.ASK)
     few = draw(st.integers(0, 3))
+    protocols = draw(st.lists(st.sampled_from(["tcp", "udp", "ping"]), max_size=2))
     return Rule(
         action=action,
-        protocols=draw(st.lists(st.sampled_from(["tcp", "udp", "ping"]), max_size=2)),
+        protocols=protocols,
         destinations=draw(st.lists(prefixes(), max_size=2)) if few & 1 else (),
         groups=draw(st.lists(st.sampled_from(Group), max_size=2)) if few & 2 else (),
         names=draw(st.lists(PATTERNS, max_size=2)),
-        ports=draw(st.lists(PORTS, max_size=2)),
+        ports=() if set(protocols) == {"ping"} else draw(st.lists(PORTS, max_size=2)),
         inbound=draw(st.sampled_from([None, None, None, True, False])),
         check=draw(st.sampled_from([None, None, None, *Check])),
         record_types=draw(st.sampled_from([(), (257,)])) if allows else (),

@@ -195,3 +195,11 @@ def test_every_flow_has_an_explanation(
 def test_a_policy_without_a_file_has_no_lines() -> None:
     found = explain(Policy(rules=[parse_rule("allow public")], default_action=Action.REFUSE), "1.2.3.4:80")
     assert (found.number, found.line, found.reasons) == (1, None, ("rule 1 decides: allow public",))
+
+
+def test_no_address_is_shown_that_only_stands_for_any_public_one() -> None:
+    found = str(explain(load_policy('rules = ["allow a.org at private"]'), "a.org:443"))
+    assert "the public address that the name is assumed to have is in none of its networks and groups" in found
+    assert ".1.1.1" not in found
+    found = str(explain(load_policy('rules = ["allow a.org at private"]'), "a.org:443", addresses=["1.1.1.1"]))
+    assert "1.1.1.1 is in none of its networks and groups" in found

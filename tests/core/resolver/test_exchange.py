@@ -70,6 +70,59 @@ def test_a_lost_answer_is_made_up_for_by_the_next_server() -> None:
     assert succeeded(made.reply(made.asked[0], RECORD))
 
 
+def first_asked(made: Bench, name: str) -> Endpoint:
+    """The server that is asked first for a name, which answers."""
+    made.ask(name)
+    (server,) = asked(made)
+    assert succeeded(made.reply(made.asked[0], f"{name}. 60 IN A 93.184.216.7"))
+    return server
+
+
+def test_a_silent_server_is_asked_last_for_a_minute() -> None:
+    """Otherwise each name would cost the guest 5 s as long as the first server is down."""
+    made = bench()
+    made.ask("first.example.org")
+    made.wait(5.0)
+    made.sort()
+    made.reply(made.asked[0], "first.example.org. 60 IN A 93.184.216.7")
+    for number in range(5):
+        assert first_asked(made, f"name{number}.example.org") == SERVERS[1]
+        made.wait(10.0)
+    made.wait(11.0)
+    assert first_asked(made, "last.example.org") == SERVERS[0]
+
+
+def test_a_silent_server_that_answers_is_the_first_again() -> None:
+    made = bench()
+    made.ask("first.example.org")
+    for _ in SERVERS:
+        made.wait(5.0)
+    assert asked(made) == [SERVERS[0]]
+    made.reply(made.asked[0], rcode=SERVFAIL)
+    made.sort()
+    made.reply(made.asked[0], "first.example.org. 60 IN A 93.184.216.7")
+    assert first_asked(made, "second.example.org") == SERVERS[0]
+
+
+def test_if_all_servers_are_silent_their_order_stays() -> None:
+    made = bench()
+    made.ask("first.example.org")
+    for _ in SERVERS * 2:
+        made.wait(5.0)
+    assert first_asked(made, "second.example.org") == SERVERS[0]
+
+
+def test_a_server_that_answers_no_connections_is_not_silent() -> None:
+    made = bench()
+    made.ask("first.example.org")
+    made.sort()
+    made.reply(made.asked[0], flags=dns.flags.TC)
+    made.wait(5.0)
+    made.sort()
+    made.reply(made.asked[0], "first.example.org. 60 IN A 93.184.216.7")
+    assert first_asked(made, "second.example.org") == SERVERS[0]
+
+
 def test_a_late_answer_of_the_first_server_is_not_taken() -> None:
     made = bench()
     made.ask(NAME)

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from sansnet_core import LinkConfig, Network, Reason
+from sansnet_core import Limits, LinkConfig, Network, Reason
 from sansnet_core.testing import GuestConnection, GuestStack, GuestTcpOptions, ManualConnection, Pair, make_config
 from sansnet_core.testing.packets import (
     ICMP,
@@ -225,13 +225,38 @@ def test_a_report_about_nothing_in_flight_is_counted(place: int) -> None:
 
 
 def test_data_that_was_never_sent_is_not_in_flight() -> None:
-    pair, peer, (first, *_) = in_flight()
-    peer.send(window=3 * 1460)
+    """A closed window holds it back."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    syn_ack = peer.open()
+    peer.send(window=0)
     pair.host.produce(pair.host.stream, bytes(5000))
     pair.settle()
-    tell(pair, replace(first, sequence=(first.sequence + 3 * 1460) % _MODULUS), 1000)
+    assert pair.network.statistics().tcp_held == 1460
+    tell(pair, replace(syn_ack, sequence=peer.expected), 1000)
 
     assert pair.network.statistics().drops == {Reason.ICMP_MTU: 1}
+
+
+@pytest.mark.parametrize("sack", [True, False])
+@pytest.mark.parametrize(("scale", "window"), [(None, 65535), (3, Limits().tcp_window)])
+def test_only_the_size_changes(*, sack: bool, scale: int | None, window: int) -> None:
+    pair = Pair()
+    peer = ManualConnection(pair)
+    own_scale = peer.open(sack_permitted=sack, scale=scale).scale or 0
+    pair.host.produce(pair.host.stream, bytes(1460))
+    pair.settle()
+    [first] = peer.take()
+    tell(pair, first, 1000)
+    peer.take()
+    peer.sequence += 100
+    [answer] = peer.send(payload=b"beyond a gap", acknowledgment=(first.sequence + 1460) % _MODULUS)
+
+    assert bool(answer.sack) == sack
+    assert answer.window << own_scale == window >> own_scale << own_scale
+    pair.host.produce(pair.host.stream, bytes(200_000))
+    pair.settle()
+    assert (sum(len(segment.payload) for segment in peer.take()) > 65535) == (scale is not None)
 
 
 def test_a_report_about_another_connection_is_counted() -> None:

@@ -214,3 +214,12 @@ def test_data_may_come_after_several_chunks_were_sent_as_one() -> None:
     assert len(buffer.next_payload(6000)) == 6000
     buffer.append(b"more")
     assert bytes(buffer.next_payload(10)) == b"more"
+
+
+def test_a_buffer_that_is_freed_is_empty() -> None:
+    buffer = filled(100, 3000, 70)
+    buffer.next_payload(50)
+
+    assert buffer.free() == 3170
+    assert (buffer.held, buffer.unsent) == (0, 0)
+    assert list(buffer.segments(0, 50, 50, [])) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
+from itertools import pairwise, takewhile
 from typing import Any, Final, NoReturn, TypeAlias
 
 from sansnet_cli.options import values
@@ -60,12 +62,33 @@ class Parser(argparse.ArgumentParser):
         """Raise a `CommandLineError` that proposes a correction and names the help."""
         raise CommandLineError(f"{self.explained(message)}; see `{self.prog} --help`")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in the base class; keeps the words for `explained`."""
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(self._words, namespace)
+
     def explained(self, message: str) -> str:
         """A message of argparse with a proposal for a correction."""
         from sansnet_cli.options.proposals import explain
 
+        if message.endswith(": expected one argument"):
+            message = self._explain_minus() or message
         shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
         return explain(message, [option for action in shown for option in action.option_strings])
+
+    def _explain_minus(self) -> str | None:
+        """The message about a value that argparse takes for an option, because it begins with a minus; None without."""
+        for option, value in pairwise(takewhile("--".__ne__, self._words)):
+            action = self._option_string_actions.get(option)
+            known = value.partition("=")[0] in self._option_string_actions
+            if action is None or action.nargs == 0 or known or not value.startswith("-"):
+                continue
+            try:
+                self._get_values(action, [value])
+            except argparse.ArgumentError as error:
+                return str(error)
+            return f"argument {option}: {value} is taken for an option; write {option}={value}"
+        return None
 
 
 def with_examples(text: str, *lines: str) -> str:

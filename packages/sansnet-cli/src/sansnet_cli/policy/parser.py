@@ -59,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
         "       %(prog)s show [FILE] [OPTIONS]",
         description="Work with policies, which say what a guest may reach: `check` whether a file is right, `explain` "
         "what happens to a destination and which rule says so, `test` a file with the cases that it has, `show` the "
-        "rules that a file and options make. No guest is needed, and no name is looked up.",
+        "rules that a file and options make. No guest is needed, and no name is looked up; so an address of "
+        "`--map-host-loopback` or `--map-guest-addr` is explained as any other.",
         epilog=with_examples(
             "The exit status is 0 if the file is right, the destination is allowed, or all cases pass; 1 if not; 2 if "
             "an argument is wrong, or a file that is not only checked cannot be used.",

@@ -206,7 +206,10 @@ class _Explainer:
             reasons.append(_CHECKS[judged.check, judged.strict])
         if judged.rule is not None and judged.rule.via is not None and not judged.rule.denies:
             reasons.append(f"it goes through the proxy {judged.rule.via}")
-        return self._made(subject, judged, reasons, self._misses(judged, place, protocol, chosen, inbound=inbound))
+        misses = self._misses(
+            judged, place, protocol, chosen, assumed=place.name is not None and not addresses, inbound=inbound
+        )
+        return self._made(subject, judged, reasons, misses)
 
     def question(self, name: str, type_: int) -> Explanation:
         """Explain a question."""
@@ -282,22 +285,38 @@ class _Explainer:
         return f"rule {number}{f', line {line},' if line else ''} decides: {rule}"
 
     def _misses(
-        self, judged: Judgement, place: Place, protocol: str, address: bytes | None, *, inbound: bool
+        self,
+        judged: Judgement,
+        place: Place,
+        protocol: str,
+        address: bytes | None,
+        *,
+        assumed: bool,
+        inbound: bool,
     ) -> list[Miss]:
-        """The rules before the one that decided that matched but for one part."""
+        """The rules before the one that decided that matched but for one part.
+
+        Args:
+            judged: by the one that decided.
+            place: the destination.
+            protocol: of the flow.
+            address: of the destination.
+            assumed: whether the address stands for any public one.
+            inbound: whether an outsider opens the flow.
+        """
         if judged.rule is ADDRESS_OF_NAME:
             return []
         found = []
         for number, rule in enumerate(self._rules, 1):
             if rule is judged.rule:
                 break
-            problems = list(self._problems(rule, place, protocol, address, inbound=inbound))
+            problems = list(self._problems(rule, place, protocol, address, assumed=assumed, inbound=inbound))
             if len(problems) == 1 and rule.action is not judged.action:
                 found.append(Miss(number, rule, problems[0]))
         return found[:_MOST_MISSES]
 
     def _problems(
-        self, rule: Rule, place: Place, protocol: str, address: bytes | None, *, inbound: bool
+        self, rule: Rule, place: Place, protocol: str, address: bytes | None, *, assumed: bool, inbound: bool
     ) -> Iterator[str]:
         """The parts of a rule that do not match."""
         if rule.inbound is not None and rule.inbound is not inbound:
@@ -318,4 +337,5 @@ class _Explainer:
             groups = groups_in(closes if rule.denies else opens)
             if not any(group in rule.groups for group in groups):
                 words = ", ".join(group.value for group in groups)
-                yield f"{format(address)} is in none of its networks and groups; it is in: {words}"
+                subject = "the public address that the name is assumed to have" if assumed else format(address)
+                yield f"{subject} is in none of its networks and groups; it is in: {words}"

@@ -209,7 +209,7 @@ class Rule(Record):
         destinations: prefixes of the destination in the guest's packets; for an inbound flow, of the outsider's
             address.
         ports: single ports, or pairs (first, last), of the destination's port; for an inbound flow, of the guest's
-            port. A rule with ports matches no ping.
+            port. A rule with ports matches no ping, so one that is about pings alone has none.
         inbound: True for flows that outsiders open, False for those of the guest, None for both.
         to: with `ALLOW`, the host's endpoint to use instead; see `Allow`.
         errno: with `REFUSE`, see `Refuse`.
@@ -250,6 +250,8 @@ class Rule(Record):
             raise ConfigError(f"to: it has no effect with {action}; leave it out, or use allow")
         if self.to is not None and not self.to.port and self.protocols != ("ping",):
             raise ConfigError(f"to: {self.to} has port 0, which only pings can go to; give the port of the server")
+        if self.ports and set(self.protocols) == {"ping"}:
+            raise ConfigError("ports: a ping has no port; leave them out, or name tcp or udp")
         if self.errno != EACCES and self.action is not Action.REFUSE:
             raise ConfigError(f"errno: it has no effect with {action}; leave it out, or use refuse")
         for name in ("via", "record_types"):

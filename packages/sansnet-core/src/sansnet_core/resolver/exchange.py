@@ -1,9 +1,10 @@
 """Asks the host's name servers.
 
 Theory of operation. The servers are asked in order, each for a few seconds, twice in all, as by the resolver of libc
-(resolv.conf(5): `timeout`, `attempts`). Each try has a new socket, whose port the host's kernel chooses, and a new
-identifier, so that an answer cannot be guessed (RFC 5452). A datagram that is not the answer is ignored. A truncated
-answer is asked for again over TCP. A server that fails or refuses is not the last word: the next one is asked.
+(resolv.conf(5): `timeout`, `attempts`). One that did not answer in time is asked last for a while. Each try has a new
+socket, whose port the host's kernel chooses, and a new identifier, so that an answer cannot be guessed (RFC 5452). A
+datagram that is not the answer is ignored. A truncated answer is asked for again over TCP. A server that fails or
+refuses is not the last word: the next one is asked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sansnet_core.context import Context
 from sansnet_core.errors import Malformed, Reason
 from sansnet_core.orders import CloseSocket, Endpoint, OpenDatagram, OpenStream, SendDatagram, SendStream, SocketId
 from sansnet_core.resolver.facts import HostFacts
+from sansnet_core.resolver.name_servers import NameServers
 from sansnet_core.wire import dns_message as dns
 from sansnet_core.wire.dns_message import Edns, Message, Question
 from sansnet_core.wire.ip import UDP
@@ -46,7 +48,7 @@ class Exchange:
     Args:
         context: of the network.
         facts: where sockets are registered.
-        servers: of the host, in order.
+        servers: of the host.
         question: of class IN.
         done: called with the answer.
     """
@@ -58,6 +60,7 @@ class Exchange:
         "_edns",
         "_facts",
         "_identifier",
+        "_order",
         "_question",
         "_servers",
         "_socket",
@@ -71,11 +74,12 @@ class Exchange:
     )
 
     def __init__(
-        self, context: Context, facts: HostFacts, servers: tuple[Endpoint, ...], question: Question, done: Done
+        self, context: Context, facts: HostFacts, servers: NameServers, question: Question, done: Done
     ) -> None:
         self._context = context
         self._facts = facts
         self._servers = servers
+        self._order: tuple[Endpoint, ...] = ()
         self._question = question
         self._done = done
         self._try = -1
@@ -91,11 +95,12 @@ class Exchange:
 
     def start(self) -> None:
         """Ask the first server; `done` may be called at once."""
-        self._next()
+        self.restart(self._servers)
 
-    def restart(self, servers: tuple[Endpoint, ...]) -> None:
+    def restart(self, servers: NameServers) -> None:
         """Begin again with other servers."""
         self._servers = servers
+        self._order = servers.in_order(self._context.now)
         self._try = -1
         self._next()
 
@@ -103,14 +108,14 @@ class Exchange:
         """Ask the next server."""
         self._try += 1
         self._edns = True
-        if self._try >= min(ATTEMPTS * len(self._servers), MAX_TRIES):
+        if self._try >= min(ATTEMPTS * len(self._order), MAX_TRIES):
             self._finish(self._worst)
         else:
             self._ask()
 
     @property
     def _server(self) -> Endpoint:
-        return self._servers[self._try % len(self._servers)]
+        return self._order[self._try % len(self._order)]
 
     def _ask(self, *, stream: bool = False) -> None:
         """Send the question to the present server."""
@@ -187,6 +192,8 @@ class Exchange:
 
     def expire(self) -> None:
         """The server has not answered in time."""
+        if not self._stream:
+            self._servers.timed_out(self._server, self._context.now)
         self._next()
 
     def _answer(self, data: bytes) -> Message | None:
@@ -206,6 +213,7 @@ class Exchange:
         return message if name.lower() == asked.name.lower() and rest == [asked.type, asked.class_] else None
 
     def _answered(self, message: Message) -> None:
+        self._servers.answered(self._server)
         if message.rcode in _NO_EDNS and self._edns:
             self._edns = False
             self._ask(stream=self._stream)

@@ -13,10 +13,10 @@ from typing import NamedTuple, TypeAlias
 from sansnet_core.config import ResolverConfig
 from sansnet_core.context import Context
 from sansnet_core.errors import Reason
-from sansnet_core.orders import Endpoint
 from sansnet_core.resolver.answers import FAILED, Answer, read_answer
 from sansnet_core.resolver.exchange import Exchange
 from sansnet_core.resolver.facts import HostFacts
+from sansnet_core.resolver.name_servers import NameServers
 from sansnet_core.token_bucket import TokenBucket
 from sansnet_core.wire import dns_message as dns
 from sansnet_core.wire import dns_names
@@ -62,7 +62,7 @@ class Lookups:
         self._held = 0
         self._waiting: dict[Key, tuple[Exchange, list[Callable[[Answer], None]]]] = {}
         self._rate = TokenBucket(limits.name_rate, limits.name_burst, context.now)
-        self._servers: tuple[Endpoint, ...] = ()
+        self._servers = NameServers(())
         self.configure(config)
 
     @property
@@ -75,12 +75,12 @@ class Lookups:
         self.config = config
         hosts = self._context.config.hosts
         self._hosts = {dns_names.emit(name).lower(): addresses for name, addresses in hosts if addresses}
-        if config.servers != self._servers:
-            self._servers = config.servers
+        if config.servers != self._servers.servers:
+            self._servers = NameServers(config.servers)
             self._cache.clear()  # other servers may know other names
             self._held = 0
             for exchange, _ in list(self._waiting.values()):
-                exchange.restart(config.servers)
+                exchange.restart(self._servers)
 
     def hosts(self, name: bytes) -> tuple[bytes, ...]:
         """The addresses that the configuration gives a name."""
@@ -127,7 +127,7 @@ class Lookups:
             done(FAILED)
             return
         question = Question(name, type_)
-        exchange = Exchange(context, self._facts, self.config.servers, question, partial(self._answered, question))
+        exchange = Exchange(context, self._facts, self._servers, question, partial(self._answered, question))
         self._waiting[key] = exchange, [done]
         exchange.start()
 

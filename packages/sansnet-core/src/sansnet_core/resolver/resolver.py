@@ -1,8 +1,8 @@
 """Our own resolver: the guest's only one, and the source of the bindings between addresses and names.
 
 Theory of operation. `streams` and `Resolver.receive` take the guest's messages over TCP and UDP; `server` decides about
-them by the rules; `lookups` finds the answers, with `exchange` at the host's name servers, whose sockets get their
-facts by `facts`; `bindings` knows which addresses stand for which names, for new flows.
+them by the rules; `lookups` finds the answers, with `exchange` at the host's `name_servers`, whose sockets get
+their facts by `facts`; `bindings` knows which addresses stand for which names, for new flows.
 """
 
 from __future__ import annotations

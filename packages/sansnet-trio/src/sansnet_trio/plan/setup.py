@@ -391,7 +391,7 @@ def _check_own(options: NetworkOptions, host: HostInfo, own: tuple[InterfaceAddr
         for address in aliases:
             if address in local:
                 option = options.word(name, addresses.format(address))
-                raise OptionsError(f"{option} is the guest's own address; give another one")
+                raise OptionsError(f"{option} is the guest's own address, which stays in it; give another, as 10.9.9.9")
     for address, _ in options.own:
         if any(address == mine.address and _is_no_node(mine) for mine in own):
             option = options.word("own", addresses.format(address))

@@ -164,7 +164,7 @@ JOINT: Final = (
     JointRule({HOST: DRAINING, UP: SHUT}, {HOST: GONE}, ("close_socket",)),
     JointRule({GUEST: GONE, HOST: UNDECIDED}, {HOST: GONE}, ("withdraw_question",)),
     JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, ("abort_socket",)),
-    # A reset in CLOSING or LAST-ACK is no failure: both have sent FIN, and only the acknowledgment of ours is missing
+    # A reset in CLOSING or LAST-ACK is no failure: both have sent FIN, and only one acknowledgment is missing
     *(
         JointRule({GUEST: GONE, HOST: CONNECTED, UP: FIN_SEEN, DOWN: down}, {HOST: DRAINING}, ())
         for down in sorted(FIN_UNACKNOWLEDGED)

@@ -131,7 +131,7 @@ def _rules(draw: DrawFn, names: bool, proxies: tuple[str, ...]) -> Rule:
         values["protocols"] = draw(st.lists(st.sampled_from(["tcp", "udp", "ping"]), unique=True, max_size=2))
     if chance(draw, 2):
         values["destinations"] = draw(st.lists(st.sampled_from(_PREFIXES), unique=True, max_size=2))
-    if chance(draw, 4):
+    if chance(draw, 4) and values.get("protocols") != ["ping"]:
         values["ports"] = draw(st.lists(st.sampled_from([80, 443, 53, 22, (1, 1023)]), max_size=2))
     if chance(draw, 4):
         values["groups"] = draw(st.lists(st.sampled_from(Group), unique=True, max_size=2))
