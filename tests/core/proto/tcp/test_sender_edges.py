@@ -167,7 +167,7 @@ def test_each_expiry_doubles_the_timer_and_a_measured_round_trip_restores_it() -
 
 @pytest.mark.parametrize("measured", [True, False])
 def test_the_backoff_ends_once_something_is_acknowledged_that_was_sent_after_the_timeout(measured: bool) -> None:
-    """RFC 6298, 5. What was sent before it may have been sent twice, and its acknowledgment is no round trip."""
+    """RFC 6298, 5: earlier data may have been sent twice, and its acknowledgment tells nothing about a round trip."""
     sender = opened()
     if not measured:
         sender._srtt, sender.rto = None, INITIAL_RTO

@@ -140,8 +140,8 @@ class Gap:
 
         Args:
             start: RCV.NXT.
-            max_blocks: at most so many.
-            later: acknowledgments that follow at once; they report newer ranges.
+            max_blocks: the most ranges to return.
+            later: how many acknowledgments follow at once. They report newer ranges.
         """
         recent = [block for number in self._recent if (block := self._covering(start, number))]
         recent += [block for block in self._ranges[:max_blocks] if block not in recent]
