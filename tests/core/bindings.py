@@ -33,7 +33,7 @@ class FakeBindings:
         self._waiting: list[tuple[str, Callable[[], None]]] = []
         self.pins: Counter[bytes] = Counter()
         self.asked: list[str] = []
-        self.at_once: dict[str, tuple[bytes, ...]] = {}
+        self.at_once: dict[str, tuple[str, ...]] = {}
         """Names that are resolved within `resolve`."""
 
     def attach(self, bench: Direct) -> None:
@@ -65,11 +65,9 @@ class FakeBindings:
 
     def resolve(self, name: str, done: Callable[[], None]) -> None:
         self.asked.append(name)
+        self._waiting.append((name, done))
         if name in self.at_once:
-            self._hosts[name] = self.at_once[name]
-            done()
-        else:
-            self._waiting.append((name, done))
+            self.know(name, *self.at_once[name])
 
     def forget(self, name: str, done: Callable[[], None]) -> None:
         self._waiting = [one for one in self._waiting if one != (name, done)]

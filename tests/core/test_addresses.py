@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import addresses
+from sansnet_core import ConfigError, Endpoint, Prefix, addresses
 
 ADDRESS = st.binary(min_size=4, max_size=4) | st.binary(min_size=16, max_size=16)
 
@@ -23,6 +24,38 @@ def test_text_to_bytes_and_back(text: str, size: int) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         addresses.parse(text)
+
+
+def test_what_is_no_text_is_no_address() -> None:
+    wrong: Any = 5
+    with pytest.raises(ConfigError, match="5 is not the text of an address"):
+        addresses.parse(wrong)
+
+
+@pytest.mark.parametrize("text", ["52:54:00:12:34:56", "52-54-0-12-34-56", bytes.fromhex("525400123456")])
+def test_an_ethernet_address_has_six_bytes(text: str | bytes) -> None:
+    assert addresses.packed_mac(text) == bytes.fromhex("525400123456")
+
+
+@pytest.mark.parametrize("wrong", [b"abc", "52:54:00:12:34", "52:54:00:12:34:5g", "52:54:00:12:34:+5", "", None])
+def test_what_is_no_ethernet_address_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="Ethernet address"):
+        addresses.packed_mac(wrong)
+
+
+def test_a_changed_endpoint_or_prefix_is_checked_as_a_new_one() -> None:
+    assert Endpoint("192.0.2.1", 80)._replace(port=81) == Endpoint("192.0.2.1", 81)
+    with pytest.raises(ConfigError, match="70000 is not a port"):
+        Endpoint("192.0.2.1", 80)._replace(port=70000)
+    assert Prefix("192.0.2.0/24")._replace(length=25) == Prefix("192.0.2.0/25")
+    with pytest.raises(ConfigError, match="has bits beyond its length"):
+        Prefix("192.0.2.0/24")._replace(length=8)
+
+
+def test_a_prefix_has_one_length() -> None:
+    assert Prefix("192.0.2.0/24", 24) == Prefix("192.0.2.0", 24)
+    with pytest.raises(ConfigError, match="the lengths contradict each other"):
+        Prefix("192.0.2.0/24", 25)
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "169.254.0.1", "2001:db8::1", "fe80::1", "febf::1", "ff02::1", "::1"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sansnet_core import ConfigError, ports
+from sansnet_core import ConfigError, UsageError, ports
 from sansnet_core.addresses import parse as address
 from sansnet_core.ports import TCP, UDP, ForwardRule, combine, parse, parse_all, without
 
@@ -339,6 +339,24 @@ def test_an_error_is_one_line_of_printable_characters(spec: str) -> None:
     with pytest.raises(ConfigError) as error:
         parse(spec, TCP)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"protocol": 1}, "protocol: 1 is neither ports.TCP nor ports.UDP"),
+        ({"last": 79}, "last: 79 is below first, 80; give a range that begins before it ends"),
+        ({"last": 89, "to": 65530}, "to: 10 ports from 65530 end beyond 65535; give a lower one"),
+    ],
+)
+def test_a_rule_leads_from_ports_to_ports(fields: dict[str, int], problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{problem}$"):
+        forward(80, **fields)
+
+
+def test_one_specification_is_not_several() -> None:
+    with pytest.raises(UsageError, match=r"^specs: '80' is one specification; give \['80'\]$"):
+        parse_all("80", TCP)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 16])

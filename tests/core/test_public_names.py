@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 import sansnet_core
-from sansnet_core import NetworkConfig, SansnetError
+from sansnet_core import NetworkConfig, SansnetError, recording
 
 MODULES = [info.name for info in pkgutil.walk_packages(sansnet_core.__path__, "sansnet_core.")]
 
@@ -45,9 +45,10 @@ def test_names_are_defined_where_the_package_looks_for_them() -> None:
     assert sorted(named) == sorted(name for name in sansnet_core.__all__ if name not in sansnet_core._HOMES)
 
 
-def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+@pytest.mark.parametrize("package", [sansnet_core, recording])
+def test_a_name_that_does_not_exist_is_an_attribute_error(package: ModuleType) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Netwrok'"):
-        operator.attrgetter("Netwrok")(sansnet_core)
+        operator.attrgetter("Netwrok")(package)
 
 
 def test_the_package_loads_nothing_until_a_name_is_used() -> None:
@@ -77,6 +78,7 @@ def test_the_signature_of_a_configuration_has_its_fields() -> None:
         vars(NetworkConfig(ipv4=None, ipv6=sansnet_core.Ipv6Config(address=None, gateway="fe80::1")))
     )
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
+    assert str(parameters["dns_servers"]) == "dns_servers: Iterable[AnyAddress] = ()"
     assert (parameters["tcp"].annotation, parameters["tcp"].default) == (bool, True)
     shown = _fresh("import pydoc, sansnet_core; print(pydoc.plain(pydoc.render_doc(sansnet_core.Ipv6Config)))")
     assert "Ipv6Config(*, address: AnyInterface | None, gateway: AnyAddress)" in shown

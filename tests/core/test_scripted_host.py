@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from errno import ECONNREFUSED
 from typing import Any
 
 import pytest
 
-from sansnet_core import Action, Allow, DeliverDatagram, Endpoint, Refuse, SocketId, UsageError
+from sansnet_core import Action, Allow, DeliverDatagram, Endpoint, FailDatagram, Refuse, SocketId, UsageError
 from sansnet_core.records import replace
 from sansnet_core.testing import GATEWAY, Pair, ScriptedHost, make_config, packets
 
@@ -21,6 +22,17 @@ def test_it_keeps_the_datagrams_for_services() -> None:
         service, Endpoint(pair.guest.ipv4, 40000), Endpoint(GATEWAY, 53), b"question", 0, 64, delivery.tos
     )
     assert delivery == expected
+
+
+def test_it_keeps_the_failures_of_datagrams_of_services() -> None:
+    pair = Pair()
+    service = pair.network.service_added(17, None, 53, pair.now)
+    guest, source = Endpoint(pair.guest.ipv4, 40000), Endpoint(GATEWAY, 53)
+    pair.network.service_sent(service, guest, source, b"news", pair.now)
+    quoted = packets.udp(*source, *guest, b"news").emit()
+    pair.guest.send(packets.icmp(guest.address, source.address, 3, 3, bytes(4) + quoted))
+    pair.settle()
+    assert pair.host.failed == [FailDatagram(service, guest, source, ECONNREFUSED)]
 
 
 def test_it_answers_questions() -> None:

@@ -37,6 +37,17 @@ def test_a_target_is_that_of_the_present_configuration(steps: list[tuple[int, En
             assert targets.find(protocol, remote, groups=groups, allowed=allowed) == expected
 
 
+def test_without_names_nothing_is_resolved_and_nothing_keeps_its_name() -> None:
+    targets = Network(make_config(), now=0.0, secret=SECRET)._context.targets
+    remote = Endpoint(ADDRESSES[0], 80)
+    done: list[bool] = []
+    targets.pin(remote)
+    targets.wait(remote, lambda: done.append(True))
+    targets.unpin(remote, lambda: done.append(True))
+    assert targets.name(remote) is None
+    assert done == []
+
+
 def test_a_guest_that_scans_a_network_does_not_fill_memory() -> None:
     targets = Network(make_config(), now=0.0, secret=SECRET)._context.targets
     for number in range(5000):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,32 @@ def test_one_deadline_armed_again_and_again_leaves_no_duplicates() -> None:
     timers.expire(1e9)
     assert owner.expired == 10_001
     assert timers.next_deadline() is None
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_an_owner_that_fails_is_the_first_of_the_next_call(forgotten: bool) -> None:
+    class Failing(Owner):
+        def expire(self) -> None:
+            super().expire()
+            if self.expired == 1:
+                raise ZeroDivisionError
+            order.append(self)
+
+    class Other(Owner):
+        def expire(self) -> None:
+            order.append(self)
+
+    order: list[Owner] = []
+    timers, failing, other = Timers(), Failing(), Other()
+    timers.arm(failing, 1.0)
+    timers.arm(other, 2.0)
+    with pytest.raises(ZeroDivisionError):
+        timers.expire(3.0)
+    assert order == []
+    if forgotten:
+        timers.forget(failing)
+    timers.expire(3.0)
+    assert order == ([other] if forgotten else [failing, other])
 
 
 @given(

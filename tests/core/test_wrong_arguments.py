@@ -29,6 +29,7 @@ from sansnet_core import (
     UsageError,
 )
 from sansnet_core.proto.frames import Frames
+from sansnet_core.proto.udp.handler import Udp
 from sansnet_core.records import replace
 from sansnet_core.testing import OUTSIDER, SERVER, SERVER6, GuestStack, Pair, make_config
 from sansnet_core.testing.packets import IPV4, SYN, Segment, echo_request, ethernet, udp
@@ -95,6 +96,7 @@ CALLS: Final[list[tuple[str, tuple[Any, ...], str]]] = [
     ("datagram_received", (ONE, OUTSIDER, b"", 0, 64, 0, 1.0, b"abc"), "local: b'abc' has 3 bytes"),
     ("datagram_failed", (ONE, OUTSIDER, 113, b"", 1.0), "error: 113 is not an ExtendedError"),
     ("datagram_failed", (ONE, OUTSIDER, FAILURE, b"", 1.0), "error.offender: b'abc' has 3 bytes"),
+    ("echo_received", (ONE, SERVER, 1, bytes(65508), 64, 0, 1.0), "data: an echo reply cannot carry 65508 bytes; give"),
     ("echo_failed", (ONE, 1, FAILURE, b"", 1.0), "error.offender: b'abc' has 3 bytes"),
     ("service_added", (1, None, 80, 1.0), r"protocol: 1 is neither 6 \(TCP\) nor 17 \(UDP\)"),
     ("service_added", ("tcp", None, 80, 1.0), "protocol: 'tcp' is neither"),
@@ -241,6 +243,17 @@ def test_a_datagram_that_no_packet_can_carry_opens_nothing(kind: str) -> None:
     assert [flow.received for flow in network.flows()] == [0] * 4
 
 
+@pytest.mark.parametrize("data", [None, "text", 5, [1]])
+def test_data_of_another_kind_are_refused_in_a_flow_that_has_had_right_ones(data: Any) -> None:
+    """They are checked once they cannot be used: the others cost no check."""
+    network, names = _busy()
+    network.datagram_received(names["udp"], Endpoint(SERVER, 53), b"answer", 0, 64, 0, 0.0)
+    network.take_frames()
+    with pytest.raises(UsageError, match=r"^data: "):
+        network.datagram_received(names["udp"], Endpoint(SERVER, 53), data, 0, 64, 0, 0.0)
+    assert network.take_frames() == []
+
+
 @pytest.mark.parametrize(("socket", "other"), [(SERVER, SERVER6), (SERVER6, SERVER)])
 def test_a_datagram_has_the_family_of_its_socket(socket: bytes, other: bytes) -> None:
     pair = Pair()
@@ -315,6 +328,14 @@ def test_a_fault_of_the_core_is_not_taken_for_one_of_the_driver(monkeypatch: pyt
     monkeypatch.setattr(network._protocols, "frames", _Faulty(network._context, {}))
     with pytest.raises(TypeError, match="a fault"):
         network.receive_frames([bytes(60)], 0.0)
+
+
+@pytest.mark.interpreted
+def test_a_fault_with_a_datagram_is_not_taken_for_a_wrong_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, names = _busy()
+    monkeypatch.setattr(Udp, "_to_guest", lambda *_: int("a fault", WRONG))
+    with pytest.raises(TypeError, match="NoneType"):
+        network.datagram_received(names["udp"], Endpoint(SERVER, 53), b"answer", 0, 64, 0, 0.0)
 
 
 class _Faulty(Frames):

@@ -309,6 +309,21 @@ def test_with_few_descriptors_the_ports_take_turns(free: int) -> None:
         assert abs(taken.count(PORT) - taken.count(PORT + 1)) <= 1
 
 
+@pytest.mark.parametrize("inbound", [True, False])
+def test_without_descriptors_datagrams_are_dropped_and_that_is_said(
+    inbound: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = PORT if inbound else OTHER
+    with (
+        table(f"{port}:53", protocol=UDP, inbound=inbound, guest=True, own=V4) as bench,
+        datagrams("127.0.0.1") as near,
+        few_descriptors(0),
+    ):
+        near.sendto(b"lost", ("127.0.0.1", port))
+        bench.wait(lambda: bench.context.datagrams_dropped == 1)
+    assert [record.getMessage()[:31] for record in caplog.records] == ["no descriptor is left for more "]
+
+
 def test_between_two_drivers_connections_wait() -> None:
     with Forwards(parse_all([str(PORT)], TCP)) as forwards:
         with Table(forwards) as first:

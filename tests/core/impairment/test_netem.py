@@ -187,6 +187,15 @@ def test_frames_that_wait_keep_their_order_at_a_new_rate_although_the_delay_vari
     assert [frame for _, frame in arrivals(cable)] == frames
 
 
+def test_a_frame_that_is_held_back_holds_back_no_other_at_a_new_rate() -> None:
+    cable = Netem(Impairment(rate=1e3, reorder=1.0, hold=5.0))
+    held, other = frames_of(2)
+    cable.put([held], 0.0)
+    cable.become(Impairment(rate=1e6))
+    cable.put([other], 0.0)
+    assert [frame for _, frame in arrivals(cable)] == [other, held]
+
+
 def test_a_shorter_delay_overtakes_nothing() -> None:
     cable = Netem(Impairment(delay=1.0))
     cable.put([b"a"], 0.0)

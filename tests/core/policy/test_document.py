@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import Action, Endpoint, Rule
+from sansnet_core import Action, ConfigError, Endpoint, Rule
 from sansnet_core.policy import (
     PRESETS,
     NameMode,
@@ -24,6 +24,7 @@ from sansnet_core.policy import (
     parse_credentials,
     parse_rule,
 )
+from sansnet_core.policy.cases import Case
 from sansnet_core.policy.positions import Path, lines
 from sansnet_core.records import replace
 from tests.core.policy.test_text import labelled
@@ -263,6 +264,12 @@ def test_a_value_of_any_kind_is_right_or_an_error_with_its_place(table: str, key
 def test_a_file_that_is_too_deep_is_an_error() -> None:
     with pytest.raises(PolicyError, match=r"^p: it is not a policy: its tables are nested too deeply"):
         load_policy("a = " + "[" * 5000 + "]" * 5000, file="p")
+
+
+def test_a_case_has_addresses_of_a_host_name_alone() -> None:
+    assert Case(expect="allow", to="a.org:443", addresses=("192.0.2.1",)).addresses
+    with pytest.raises(ConfigError, match=r"^addresses: only a host name has them; leave them out$"):
+        Case(expect="allow", to="192.0.2.1:443", addresses=("192.0.2.1",))
 
 
 def test_a_policy_checks_its_proxies() -> None:

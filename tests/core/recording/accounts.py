@@ -61,6 +61,6 @@ def wrong_accounts(network: Network) -> list[str]:
     flows = set(table.all())
     if flows != set(table.by_socket.values()):
         wrong.append("tcp by key")
-    if not {*shared.delayed._queue, *shared.time_wait._queue} <= flows:
+    if not {*shared.delayed._queue, *shared.time_wait[0]._queue, *shared.time_wait[1]._queue} <= flows:
         wrong.append("tcp timers")
     return wrong

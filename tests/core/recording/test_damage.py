@@ -19,7 +19,10 @@ from sansnet_core import Network, Reason, SocketId, addresses, snapshot
 from sansnet_core.proto.udp.flow import ForwardedPort
 from sansnet_core.proxy.socks5 import associate_request
 from sansnet_core.recording import Capture, RecordingError, Replay, conversation
+from sansnet_core.recording.calls import Call
 from sansnet_core.recording.format import Beginning, Writer
+from sansnet_core.resolver.exchange import Exchange
+from sansnet_core.resolver.lookups import Lookups
 from sansnet_core.snapshot import TooLarge, load, save
 from sansnet_core.testing import make_config
 from sansnet_core.timers import Timers
@@ -128,6 +131,48 @@ def test_any_block_with_a_right_checksum_gives_an_error_or_is_replayed(body: byt
     assert 0 <= position <= len(data)
 
 
+def test_a_block_that_is_larger_than_any_is_not_read() -> None:
+    _, error = replayed(MAGIC + pack("<II", 0xFFFFFFFF, 0) + bytes(100))
+    assert error is not None
+    assert "damaged" in str(error)
+
+
+def test_a_recording_has_one_beginning() -> None:
+    number, error = replayed(WHOLE + WHOLE[len(MAGIC) : blocks()[1]])
+    assert number == replayed(WHOLE)[0]
+    assert str(error).startswith("the recording has two beginnings")
+
+
+def test_a_beginning_is_that_of_a_network_that_there_can_be() -> None:
+    with pytest.raises(RecordingError, match="the beginning of the recording is wrong: secret: 1 bytes are too few"):
+        Replay(changed(secret=b"s"))
+
+
+def test_a_state_behind_a_beginning_without_one_is_left_out() -> None:
+    parts: list[bytes] = []
+    writer = Writer(parts.append, Beginning("1", make_config(), bytes(16), 1.0, 0.0, None))
+    writer.checkpoint(b"", make_config())
+    writer.call((Call.HANDLE_DEADLINE, 2.0))
+    writer.flush()
+    replay = Replay(b"".join(parts))
+    assert [step.method for step in replay] == ["handle_deadline"]
+    assert not replay.can_replay
+
+
+def test_a_call_that_cannot_be_written_leaves_nothing_of_itself() -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise ZeroDivisionError
+
+    parts: list[bytes] = []
+    writer = Writer(parts.append, Beginning("1", make_config(), bytes(16), 1.0, 0.0, b""))
+    with pytest.raises(ZeroDivisionError):
+        writer.call((Call.STREAM_RECEIVED, 2.0, 1, Shy()))
+    writer.call((Call.HANDLE_DEADLINE, 3.0))
+    writer.flush()
+    assert [(step.method, step.time) for step in Replay(b"".join(parts))] == [("handle_deadline", 2.0)]
+
+
 # states
 
 
@@ -180,6 +225,16 @@ def test_a_state_cannot_change_classes() -> None:
     assert Timers.expire is expire
 
 
+@pytest.mark.parametrize("cls", [Exchange, Lookups], ids=["changed attributes", "new attributes"])
+def test_a_class_that_a_method_has_changed_is_as_before(cls: type) -> None:
+    """A timer sets attributes of its owner, for which a state can name a class."""
+    before = dict(vars(cls))
+    state = pickle.dumps({"_now": Evil(Evil(getattr, Timers(), "_push"), cls, 1.0)})
+    with pytest.raises(ValueError, match="something that no network has"):
+        load(state, object())
+    assert dict(vars(cls)) == before
+
+
 @pytest.mark.parametrize(
     "state",
     [
@@ -216,6 +271,11 @@ def test_a_state_is_saved_up_to_a_size() -> None:
         network._save(len(state) - 1)
     with pytest.raises(TooLarge):
         save(object(), bytes(10_000_000), limit=1000)
+
+
+def test_a_state_with_other_attributes_is_that_of_another_version() -> None:
+    with pytest.raises(RecordingError, match="the saved state is that of another version of sansnet_core"):
+        Replay(beginning_with(pickle.dumps({"_now": 1.0})))
 
 
 def test_a_state_that_is_no_pickle() -> None:

@@ -20,13 +20,27 @@ from typing import Any, Final
 
 import pytest
 
-from sansnet_core import Buffer, ExtendedError, Network, Reason, SocketId, UsageError, recovery
+from sansnet_core import (
+    Buffer,
+    ExtendedError,
+    Network,
+    OpenDatagram,
+    Order,
+    Reason,
+    SendDatagram,
+    SocketId,
+    UsageError,
+    recovery,
+)
 from sansnet_core.proto.frames import Frames
+from sansnet_core.proto.tcp import arrival
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.recording import RecordedNetwork, Replay
+from sansnet_core.recording import Failure, RecordedNetwork, Replay
 from sansnet_core.recording.rescue import FAILURE_TIME, MAX_FAILURES, MAX_RECORDINGS
-from sansnet_core.testing.packets import UDP
+from sansnet_core.testing import SERVER, make_config
+from sansnet_core.testing.packets import IPV4, UDP, ethernet, udp
 from sansnet_core.timers import Timers
+from tests.core.direct import GUEST
 from tests.core.recording import sessions
 from tests.core.recording.accounts import wrong_accounts
 from tests.core.recording.faults import Injected, Injector
@@ -250,6 +264,56 @@ def test_a_call_that_fails_once_is_finished(name: str, monkeypatch: pytest.Monke
     assert session.recorded.statistics().drops.get(Reason.FAILED, 0) == (name not in NEEDED)
     session.recorded.record(None)
     assert Replay(b"".join(session.recording), stop_at_difference=False).run() > 0
+
+
+@pytest.mark.parametrize("ring", [0, 1 << 20])
+@pytest.mark.parametrize("error", [MemoryError, ZeroDivisionError])
+def test_a_network_that_writes_nothing_goes_on_too(
+    ring: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory that runs out is raised, and a mistake is told; the next call does the rest."""
+    failures: list[Failure] = []
+    network = RecordedNetwork(make_config(), now=1.0, secret=bytes(16), ring=ring, failed=failures.append)
+    right = Network.take_orders
+    errors = [error()]
+
+    def mistaken(self: Network) -> list[Order]:
+        while errors:
+            raise errors.pop()
+        return right(self)
+
+    monkeypatch.setattr(Network, "take_orders", mistaken)
+    forward = network.forward_added(None, 53, 1.0)
+    network.receive_frames([ethernet(network.config.mac, bytes(6), IPV4, udp(GUEST, 53, SERVER, 53, b"q").emit())], 1.0)
+    if error is MemoryError:
+        with pytest.raises(MemoryError):
+            network.take_orders()
+        assert failures == []
+        assert [type(order) for order in network.take_orders()] == [OpenDatagram, SendDatagram]
+    else:
+        assert [type(order) for order in network.take_orders()] == [OpenDatagram, SendDatagram]
+        assert [failure.goes_on for failure in failures] == [True]
+    network.forward_removed(forward, 2.0)
+    assert bool(network.last_inputs()) == bool(ring)
+
+
+@pytest.mark.interpreted
+def test_a_flow_that_is_no_argument_is_found_among_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the innermost function that has one: the others may belong to other flows."""
+    session = sessions.begun()
+    inside: Any = session.recorded
+    first, second = inside._tcp._flows.values()
+
+    def mistaken(*_: object) -> None:
+        found = second
+        raise ZeroDivisionError(f"with {found}")
+
+    monkeypatch.setattr(arrival, "receive", mistaken)
+    session.connections[0].abort(session.now)
+    session.guest.at(session.now)
+    session.recorded.receive_frames(session.guest.take_frames(), session.now)
+    assert [failure.flow for failure in session.failures] == [f"tcp {second.guest} to {second.remote}"]
+    assert list(inside._tcp._flows.values()) == [first]
 
 
 def test_memory_that_runs_out_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from sansnet_core import Action, CloseSocket, DecideFlow, DeliverDatagram, Endpoint, FlowClosed, Prefix, Reason, Serve
+from sansnet_core import (
+    Action,
+    CloseSocket,
+    DecideFlow,
+    DeliverDatagram,
+    Endpoint,
+    FlowClosed,
+    Limits,
+    OpenStream,
+    Prefix,
+    Reason,
+    Serve,
+)
 from sansnet_core.addresses import packed
 from sansnet_core.dropped import Dropped
 from sansnet_core.orders import SocketId
@@ -136,6 +148,17 @@ def test_a_relay_is_given_up_with_all_its_flows() -> None:
     assert len(associate(bench)[2]) == 1
 
 
+def test_a_relay_goes_on_when_that_of_another_endpoint_is_given_up() -> None:
+    bench, _ = network()
+    bench.send(datagram(), datagram(source_port=5001))
+    first, second = (order.socket for order in bench.take() if isinstance(order, OpenStream))
+    give_up(bench, flows(bench)[0].end)
+    assert {order.socket for order in bench.take() if isinstance(order, CloseSocket)} == {first}
+    bench.network.stream_connected(second, bench.now)
+    bench.collect()
+    assert [order.socket for order in bench.take()] == [second]
+
+
 def test_a_relay_goes_on_with_the_flows_that_are_left() -> None:
     bench, _ = network()
     bench.send(datagram(), datagram(port=8))
@@ -199,6 +222,18 @@ def test_all_sums_are_computed_again() -> None:
     assert accounts(bench.network) != right
     inside.recount()
     assert accounts(bench.network) == right
+
+
+@pytest.mark.parametrize("waited", [0.0, 3.9])
+def test_a_question_ends_in_time_also_if_its_deadline_was_lost(waited: float) -> None:
+    bench, _ = begun(Endpoint(SERVER, 7), default_action=Action.ASK, limits=Limits(decision_time=4))
+    bench.wait(waited)
+    inside: Any = bench.network
+    if not waited:
+        bench.network._context.timers.forget(inside._udp._opening._undecided)
+    inside._udp.recount()
+    bench.wait(4.05 - waited)
+    assert bench.network.flows() == []
 
 
 def test_flows_end_also_if_their_deadline_was_lost() -> None:

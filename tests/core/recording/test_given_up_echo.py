@@ -64,6 +64,19 @@ def test_one_that_is_answered_here_has_no_socket() -> None:
     assert bench.network.statistics().flows["echo_flows"] == 0
 
 
+def test_one_that_was_removed_in_part_leaves_no_socket() -> None:
+    bench = Direct()
+    bench.send(echo_request(GUEST, SERVER, FIRST, 1, b"ping"))
+    opened = next(order for order in bench.take() if isinstance(order, OpenEcho))
+    inside: Any = bench.network
+    echo = inside._protocols.echo
+    _, owner = echo._flows.popitem()
+    assert echo.abandon(owner) is not None
+    echo.recount()
+    bench.collect()
+    assert bench.one(CloseSocket).socket == opened.socket
+
+
 def test_the_others_end_in_time_if_the_timer_had_expired() -> None:
     bench = Direct()
     bench.send(echo_request(GUEST, SERVER, FIRST, 1, b"ping"), echo_request(GUEST, SERVER, SECOND, 1, b"ping"))

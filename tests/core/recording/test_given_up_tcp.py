@@ -21,6 +21,7 @@ from sansnet_core import (
     SocketId,
 )
 from sansnet_core.dropped import Dropped
+from sansnet_core.proto.tcp import states
 from sansnet_core.proto.tcp.flow import TcpFlow
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.records import replace
@@ -83,6 +84,16 @@ def test_both_ends_are_reset_and_the_loss_is_counted_and_noticed() -> None:
     closed = bench.notices[-1]
     assert isinstance(closed, FlowClosed)
     assert (closed.reason, closed.errno, closed.sent) == (Reason.FAILED, ECONNABORTED, 5)
+    assert_nothing_left(bench)
+
+
+def test_a_socket_whose_end_is_ordered_already_is_closed_once() -> None:
+    """The exception came behind the effects of the guest's reset."""
+    bench, _, flow = begun()
+    flow.fire(states.GUEST_RESET)
+    give_up(bench, flow)
+    (closed,) = bench.take()
+    assert without_cause(closed) == CloseSocket(SocketId(1))
     assert_nothing_left(bench)
 
 

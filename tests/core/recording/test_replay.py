@@ -181,6 +181,9 @@ def test_the_first_frame_that_differs_is_shown() -> None:
     long = bytes(200)
     assert texts([long], [long[:-1] + b"x"])[0] == "frame 1 of 1 differs after byte 96"
     assert texts([long], [long + b"x"])[0] == "frame 1 of 1 differs after byte 96"
+    assert texts([long], [long]) == ("", *[outcome_text(Call.TAKE_FRAMES, ([long],))] * 2)
+    parted: Any = (long[:50], memoryview(long)[50:])
+    assert texts([parted], [long])[0] == "", "a frame may come in two parts"
     assert outcome_text(Call.TAKE_ORDERS, (Counted(1),)) == "1 order"
 
 
@@ -260,6 +263,14 @@ def test_the_conversation_leaves_out_the_header_of_offloads() -> None:
     assert any("guest  > IP 10.0.2.15." in line and "Flags [S]" in line for line in lines)
 
 
+def test_the_conversation_shows_a_frame_without_the_whole_header() -> None:
+    session = begun(make_config(OFFLOADS))
+    session.recorded.receive_frames([bytes(5)], session.now)
+    session.recorded.record(None)
+    lines = [line for step in Replay(b"".join(session.recording)) for line in conversation(step)]
+    assert [line for line in lines if line.endswith("guest  > 5 bytes, shorter than virtio_net_hdr")]
+
+
 @pytest.mark.parametrize("link", [None, OFFLOADS], ids=["plain", "offloads"])
 def test_a_capture_tells_why_packets_were_dropped(link: LinkConfig | None, tmp_path: Any) -> None:
     scapy = pytest.importorskip("scapy.utils")
@@ -300,6 +311,7 @@ def test_a_recording_begins_with_what_it_needs() -> None:
 def test_a_network_that_does_not_record_writes_nothing() -> None:
     network = RecordedNetwork(make_config(), now=1.0, secret=bytes(16), ring=0)
     network.take_frames()
+    network.flush_recording()
     assert network.recorded == 0
     assert network.last_inputs() == b""
     parts: list[bytes] = []
@@ -324,6 +336,7 @@ def test_orders_and_arguments_have_texts() -> None:
     assert value_text((OUTSIDER.address, bytes(5), memoryview(bytes(3)), Digest(9, b"", 0))) == (
         "(198.51.100.7, <5 bytes>, <3 bytes>, <9 bytes>)"
     )
+    assert value_text(tuple(range(6))) == "(0, 1, 2, 3, ... 2 more)"
     data: Any = Digest(9, b"", 0)
     assert value_text(SendStream(SocketId(5), data)) == "SendStream(socket=5, data=<9 bytes>)"
     assert repr(Digest(20, bytes(20), 1)) == f"<20 bytes {'00' * 16}... sum 00000001>"

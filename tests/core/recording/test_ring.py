@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sansnet_core.recording import RecordedNetwork, RecordingError, Replay, noting
+from sansnet_core.recording import Capture, RecordedNetwork, RecordingError, Replay, noting
 from sansnet_core.recording.ring import Ring
 from sansnet_core.testing import make_config
 from tests.core.recording.sessions import Session, begun
@@ -70,6 +70,11 @@ def test_a_network_with_much_state_has_no_checkpoints() -> None:
         _ = replay.network
     steps = list(Replay(recording))
     assert any(step.received for step in steps)
+    replay = Replay(recording)
+    capture = Capture(replay)
+    captured = b"".join(capture.packets(step) for step in replay)
+    assert b": receive_frames" in captured
+    assert b"flow: " not in captured, "which flow a frame belongs to is not known"
 
 
 def test_saving_states_takes_a_share_of_the_time() -> None:

@@ -38,6 +38,34 @@ def test_a_session_has_the_same_effects_and_notes(name: str, records: bool) -> N
     assert driven.recording == checked.recording
 
 
+def test_the_notes_in_memory_end_where_they_do_without_a_driver() -> None:
+    checked, driven = (kind(*SETUPS["plain"]) for kind in (Session, Driven))
+    for session in (checked, driven):
+        session.recorded.record(None)
+        session.recorded._keep(20_000, None, None)
+        SESSIONS["plain"](session)
+    rings = [session.recorded._ring for session in (checked, driven)]
+    assert all(ring is not None and ring.segments[0].origin is None for ring in rings), "the first ones are forgotten"
+    assert driven.recorded.last_inputs() == checked.recorded.last_inputs()
+
+
+@pytest.mark.interpreted
+def test_a_deadline_that_is_known_at_the_second_time_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller has called once: what the second call tells it does not know."""
+    right = Timers.next_deadline
+    errors = [ZeroDivisionError()]
+
+    def mistaken(self: Timers) -> float | None:
+        while errors:
+            raise errors.pop()
+        return right(self)
+
+    monkeypatch.setattr(Timers, "next_deadline", mistaken)
+    network = RecordedNetwork(make_config(), now=0.0, secret=bytes(16))
+    with pytest.raises(ZeroDivisionError):
+        network.traffic().next_deadline()
+
+
 FAULTS: Final[dict[str, tuple[type, str, tuple[Any, ...]]]] = {
     "receive_frames": (Frames, "receive", ([bytes(60), bytes(60)],)),
     "stream_connected": (Tcp, "stream_connected", (1,)),

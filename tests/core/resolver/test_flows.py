@@ -172,6 +172,25 @@ def test_a_private_address_is_reached_if_a_rule_says_so() -> None:
     assert [format(order.remote.address) for order in opened(bench)] == ["10.1.2.3"]
 
 
+def test_an_address_keeps_its_name_until_the_last_of_its_flows_has_ended() -> None:
+    bench = Bench(configuration(OPEN, names=NameMode.REAL))
+    bench.look_up("www.example.org", ZONE)
+    address = parse("93.184.216.7")
+    bindings = bench.network._context.bindings
+    assert bindings is not None
+    for port in (5, 6):
+        bench.send(udp(GUEST, 4000, address, port, b"question"))
+    bench.wait(25)
+    for _ in range(20):
+        bench.send(udp(GUEST, 4000, address, 6, b"more"))
+        bench.wait(25)
+    assert [flow.remote.port for flow in bench.network.flows()] == [6]
+    assert bindings.names(address) == ["www.example.org"]
+    bench.wait(200)
+    assert bench.network.flows() == []
+    assert bindings.names(address) == []
+
+
 def test_a_name_is_resolved_after_the_verdict() -> None:
     bench = Bench(configuration(default=Action.ASK))
     bench.ask("www.example.org")

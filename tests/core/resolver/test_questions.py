@@ -144,6 +144,18 @@ def test_a_rule_may_name_types() -> None:
     assert bench.questions() == [("www.example.org.", "NULL")]
 
 
+def test_a_question_is_answered_by_one_family_while_the_other_one_is_late() -> None:
+    bench = own()
+    assert bench.ask("www.example.org") == []
+    (question,) = [order for order in bench.asked if b"\0\x01\0\x01" in bytes(order.data)]
+    assert bench.reply(question, "www.example.org. 60 IN A 93.184.216.7") == []
+    bench.wait(0.25)
+    assert len(bench.answers()) == 1
+    (again,) = bench.ask("www.example.org", port=4001)
+    assert len(again.answer) == 1
+    assert bench.questions() == [("www.example.org.", "AAAA")]
+
+
 def test_each_question_is_reported() -> None:
     bench = Bench(configuration(allow("*.example.org", label="mine")))
     bench.look_up("WWW.example.org", ZONE)

@@ -22,7 +22,7 @@ from sansnet_core import (
 )
 from sansnet_core.records import replace
 from sansnet_core.testing import GuestConnection, ManualConnection, Pair
-from sansnet_core.testing.packets import ACK, FIN, PSH, RST
+from sansnet_core.testing.packets import ACK, FIN, PSH, RST, SYN
 from tests.core.resolver.bench import DNS4, DNS6, allow, configuration
 from tests.sim.memory import Memory
 
@@ -209,8 +209,11 @@ def test_messages_that_are_no_query_do_not_end_the_connection(message: bytes) ->
     assert answered(made, connection)[-1].id == 9
 
 
-def test_large_answers_over_tcp_are_whole() -> None:
-    made = Pair(configuration(allow("*.example.org"), resolver={"families": (4,)}))
+@pytest.mark.parametrize("buffer", [10_000, 1 << 20])
+def test_large_answers_over_tcp_are_whole(buffer: int) -> None:
+    """Also those that are larger than what TCP takes at once."""
+    limits = Limits(tcp_send_buffer=buffer)
+    made = Pair(configuration(allow("*.example.org"), resolver={"families": (4,)}, limits=limits))
     connection = connect(made)
     data = dns.message.make_query("big.example.org", "TXT", id=5).to_wire()
     connection.send(len(data).to_bytes(2, "big") + data)
@@ -223,6 +226,19 @@ def test_large_answers_over_tcp_are_whole() -> None:
     made.settle()
     (answer,) = answered(made, connection)
     assert answer.answer == response.answer
+
+
+def test_orders_for_a_connection_that_was_reset_reach_no_driver() -> None:
+    """It was reset for another one that came in the same batch as its question."""
+    made = pair(Limits(name_streams=1))
+    old, new = (ManualConnection(made, port=port, remote=(DNS4, 53)) for port in (50000, 50001))
+    old.open()
+    made.guest.send(old.segment(ACK | PSH, query()).ip())
+    made.guest.send(new.segment(SYN, mss=1460).ip())
+    made.settle()
+    assert [segment.flags & RST for segment in old.take()][-1:] == [RST]
+    assert made.host.orders == []
+    assert made.network.statistics().flows["name_streams"] == 1
 
 
 def test_a_connection_survives_new_rules_and_other_servers() -> None:

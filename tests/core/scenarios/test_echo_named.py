@@ -24,7 +24,7 @@ from sansnet_core import (
     Serve,
 )
 from sansnet_core.addresses import packed
-from sansnet_core.orders import ORIGIN_LOCAL
+from sansnet_core.orders import ORIGIN_ICMPV6, ORIGIN_LOCAL
 from sansnet_core.records import replace
 from sansnet_core.testing import make_config
 from sansnet_core.testing.packets import Ip, echo_request
@@ -121,6 +121,23 @@ def test_the_next_address_is_tried_if_the_first_cannot_be_reached() -> None:
     bench.network.echo_failed(again.socket, 1, error, b"data", bench.now)
     bench.collect()
     assert len(bench.packets) == 1
+
+
+def test_a_request_that_an_icmp_error_quotes_in_part_is_not_sent_again() -> None:
+    """The guest's next request goes to the next address."""
+    bench, bindings = named()
+    bindings.know(NAME, PUBLIC6, PUBLIC)
+    bench.send(ping())
+    opened, _ = bench.take()
+    assert isinstance(opened, OpenEcho)
+    error = ExtendedError(errno.EHOSTUNREACH, ORIGIN_ICMPV6, 1, 3, 0, packed(PUBLIC6))
+    bench.network.echo_failed(opened.socket, 1, error, b"da", bench.now)
+    bench.collect()
+    assert [type(order) for order in bench.take()] == [CloseSocket, OpenEcho]
+    bench.send(ping(sequence=2))
+    (sent,) = bench.take()
+    assert isinstance(sent, SendEcho)
+    assert (sent.remote, sent.sequence) == (packed(PUBLIC), 2)
 
 
 def test_a_verdict_may_come_before_the_name_is_resolved() -> None:

@@ -230,6 +230,18 @@ def test_a_host_that_fails_ends_it(first: str) -> None:
     assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
 
 
+def test_a_host_that_fails_in_time_wait_of_the_guest_holds_no_data_any_more() -> None:
+    pair, _, stream = left("host", waits=False)
+    assert pair.network.statistics().tcp_held == SIZE
+    pair.host.fail(stream, ECONNRESET, pair.now)
+    pair.settle()
+
+    assert [flow.state for flow in pair.network.flows()] == ["TIME_WAIT"]
+    assert (pair.network.statistics().tcp_held, wrong_accounts(pair.network)) == (0, [])
+    pair.wait(pair.config.limits.tcp_linger)
+    assert (pair.tcp_flows, wrong_accounts(pair.network)) == (0, [])
+
+
 @first_to_end
 def test_a_host_that_takes_the_data_slowly_is_not_given_up(first: str) -> None:
     pair, _, stream = left(first, Limits(tcp_keepalive=100.0))

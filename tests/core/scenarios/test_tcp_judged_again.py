@@ -30,9 +30,11 @@ from sansnet_core.testing import (
     GuestConnection,
     GuestTcpOptions,
     HostScript,
+    ManualConnection,
     Pair,
     make_config,
 )
+from sansnet_core.testing.packets import ACK, FIN
 from tests.core.named import LEASE, NAME, OTHER_LEASE, PUBLIC, PUBLIC6, PUBLIC_B, TcpGuest, named, opened
 
 ALL = Rule(action=Action.ALLOW)
@@ -103,6 +105,25 @@ def test_others_go_on(rule: Rule) -> None:
     connection.send(b"goes on")
     pair.settle()
     assert bytes(connection.received) == b"goes on"
+
+
+def test_new_rules_leave_a_connection_in_time_wait_alone() -> None:
+    """Both sides have ended it; it only answers what the guest repeats."""
+    pair = Pair(make_config())
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.end(pair.host.stream)
+    pair.settle()
+    peer.accept(peer.take())
+    fin = peer.segment(ACK | FIN)
+    peer.send(ACK | FIN)
+    assert [flow.state for flow in pair.network.flows()] == ["TIME_WAIT"]
+    before = list(pair.host.orders)
+    other_rules(pair, Rule(action=Action.REFUSE))
+    assert (pair.host.orders, peer.take()) == (before, [])
+    pair.guest.send(fin.ip())
+    pair.settle()
+    assert [segment.flags for segment in peer.take()] == [ACK]
 
 
 def test_flows_may_be_kept() -> None:

@@ -66,6 +66,21 @@ def test_only_an_open_connection_is_probed_also_by_a_late_driver(inbound: bool, 
     assert {segment.flags & ~ACK for segment in sent} == ({SYN} if inbound or connect == 0 else set())
 
 
+def test_a_fact_without_traffic_does_not_put_it_off() -> None:
+    """The connection, which was quiet, is in full in memory for a while."""
+    pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
+    peer = ManualConnection(pair)
+    peer.open()
+    begin = pair.now
+    while (deadline := pair.network.next_deadline()) is not None and deadline < begin + 99.0:
+        pair.wait(deadline - pair.now)
+    pair.wait(begin + 99.5 - pair.now)
+    pair.network.stream_sent(pair.host.stream.socket, 0, pair.now)
+    assert peer.take() == []
+    pair.wait(begin + 100.1 - pair.now)
+    assert len(peer.take()) == 1
+
+
 def test_traffic_puts_it_off() -> None:
     pair = Pair(make_config(limits=Limits(tcp_keepalive=100.0)))
     connection, _ = pair.established()

@@ -84,7 +84,7 @@ def test_a_known_name_is_connected_to_at_once() -> None:
 
 def test_a_name_may_be_resolved_within_the_call() -> None:
     bench, bindings = named(RULE)
-    bindings.at_once[NAME] = (packed(PUBLIC),)
+    bindings.at_once[NAME] = (PUBLIC,)
     TcpGuest(bench).syn()
     assert [order.remote for order in opened(bench)] == [Endpoint(PUBLIC, 5432)]
 

@@ -53,6 +53,17 @@ def virtual() -> NetworkConfig:
     return replace(make_config(), virtual=("198.18.0.0/15", "2001:2::/48"))
 
 
+def test_the_addresses_of_packets_of_the_program_are_told_before_there_are_any() -> None:
+    pair = Pair(virtual())
+    addresses = pair.network.program_addresses
+    assert addresses(None, None) == (GATEWAY, pair.guest.ipv4)
+    assert addresses(None, pair.guest.ipv6) == (GATEWAY6, pair.guest.ipv6)
+    assert addresses("198.18.0.1", None) == (VIRTUAL.address, pair.guest.ipv4)
+    assert addresses("198.18.0.1", pair.guest.ipv6) == EAFNOSUPPORT
+    assert addresses(SERVER, None) == EADDRNOTAVAIL
+    assert addresses(None, GATEWAY) == EHOSTUNREACH
+
+
 def connected(pair: Pair, source: Endpoint | None = None, *, guest_address: bytes | None = None) -> HostStream:
     """A connection to the guest's port 80, with the handshake done."""
     pair.guest.listening[80] = GuestTcpOptions()

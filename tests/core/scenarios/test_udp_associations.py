@@ -10,6 +10,7 @@ import pytest
 
 from sansnet_core import (
     Action,
+    CloseSocket,
     Dropped,
     Endpoint,
     ExtendedError,
@@ -280,6 +281,24 @@ def test_a_datagram_that_does_not_reach_the_relay_ends_nothing() -> None:
     assert (bench.take(), bench.packets) == ([], [])
     bench.send(datagram(data=b"more"))
     assert [(order.socket, order.data) for order in sent(bench)] == [(opened.socket, HEAD + b"more")]
+
+
+def test_a_proxy_that_moved_has_an_association_of_its_own() -> None:
+    """The end of the former one leaves it alone."""
+    former = replace(SOCKS, server=Endpoint("192.0.2.201", 1080))
+    bench, _ = network(former)
+    bench.send(datagram())
+    old = bench.one(OpenStream)
+    assert old.remote == former.server
+    bench.network.reconfigure(replace(bench.config, proxies=(SOCKS,)), bench.now, keep_flows=True)
+    bench.send(datagram(port=8))
+    _, opened, _ = associate(bench)
+    for _ in range(5):
+        bench.wait(20)
+        bench.send(datagram(port=8))
+    assert [order for order in bench.take() if isinstance(order, CloseSocket)] == [CloseSocket(old.socket)]
+    bench.send(datagram(port=9))
+    assert [order.socket for order in bench.take()] == [opened.socket]
 
 
 def test_what_waits_of_a_flow_that_new_rules_end_is_not_sent() -> None:

@@ -118,9 +118,23 @@ def test_a_name_whose_addresses_are_known_does_not_wait() -> None:
     assert bindings.asked == []
 
 
+def test_all_that_waits_for_a_name_goes_on_when_new_rules_have_it_resolved() -> None:
+    """The first flow waits for a verdict, which the new rules make needless, and the other one for the name."""
+    bench, bindings = named(rules=(Rule(action=Action.ASK, ports=(7,)), RULE))
+    bench.send(datagram(data=b"1"), datagram(data=b"2", port=8))
+    question = bench.one(DecideFlow)
+    assert bindings.asked == [NAME]
+    bindings.at_once[NAME] = (PUBLIC,)
+    bench.network.reconfigure(replace(bench.config, rules=(RULE,)), bench.now)
+    bench.collect()
+    assert CloseSocket(question.socket) in bench.orders
+    assert sorted(sent(bench)) == [(Endpoint(PUBLIC, 7), b"1"), (Endpoint(PUBLIC, 8), b"2")]
+    assert bindings.pins == {packed(LEASE): 2}
+
+
 def test_a_resolver_that_knows_at_once_loses_no_datagram() -> None:
     bench, bindings = named()
-    bindings.at_once[NAME] = (packed(PUBLIC),)
+    bindings.at_once[NAME] = (PUBLIC,)
     bench.send(datagram(), datagram(data=b"2"))
     assert sent(bench) == [(Endpoint(PUBLIC, 7), b"hello"), (Endpoint(PUBLIC, 7), b"2")]
     assert bindings.pins == {packed(LEASE): 1}

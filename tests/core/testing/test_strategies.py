@@ -5,25 +5,34 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
 
 from sansnet_core import Limits, LinkConfig, Network, NetworkConfig, Reason, UsageError
+from sansnet_core.inspect import Forbidden, make
+from sansnet_core.policy import Check
 from sansnet_core.records import replace
-from sansnet_core.testing import GATEWAY, SECRET, SERVER, make_config, with_checksums
+from sansnet_core.testing import GATEWAY, SECRET, SERVER, HostScript, Impairment, make_config, with_checksums
 from sansnet_core.testing.strategies import (
+    MESSAGES,
     PROTOCOLS,
     batches,
     configs,
     frames,
+    host_scripts,
     hostile_frames,
+    impairments,
     limits,
     links,
+    messages,
     nearly_valid_frames,
     valid_frames,
+    valid_messages,
 )
+from sansnet_core.wire import dhcp4, dhcp6, dns_message
 from tests.fuzz.scapy_check import check_by_scapy
 
 OFFLOADS = LinkConfig(mtu=1500, max_frame_size=65549, vnet_header=True, checksum_offload=True, tso4=True, tso6=True)
@@ -128,6 +137,50 @@ def test_fields_of_a_configuration_can_be_fixed() -> None:
     assert (config.mac[-1], config.ipv6, config.limits.tcp_flows) == (7, None, 7)
     with pytest.raises(TypeError, match="has no field mtu"):
         configs(mtu=7)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_valid_messages_are_read(data: st.DataObject) -> None:
+    """By the readers that the network has for what comes from the guest."""
+    protocol = data.draw(st.sampled_from(MESSAGES))
+    message = data.draw(valid_messages(make_config(), [protocol]))
+    if protocol in ("tls", "http"):
+        inspector = make(Check(protocol), lambda name: True, strict=True)
+        with suppress(Forbidden):  # that the name is unclear, such as one of two, is no fault of the message
+            inspector.feed(message)
+    else:
+        parse = {"dhcp": dhcp4.parse, "dhcp6": dhcp6.parse}.get(protocol)
+        assert dns_message.parse(message) if parse is None else parse(message, 0, len(message))
+
+
+@pytest.mark.parametrize("protocol", MESSAGES)
+def test_some_messages_are_valid_and_some_are_not(protocol: str) -> None:
+    config = make_config()
+    valid = find(messages(config, [protocol]), lambda message: len(message) > 10)
+    assert isinstance(valid, bytes)
+    assert find(messages(config, [protocol]), lambda message: 0 < len(message) < 5)
+
+
+def test_the_surroundings_are_perfect_at_first_and_as_bad_as_asked_for() -> None:
+    assert find(impairments(), lambda cable: True) == Impairment()
+    assert find(host_scripts(), lambda script: True) == HostScript()
+    bad = find(impairments(corrupt=True), lambda cable: cable.loss > 0 and cable.corrupt > 0 and cable.jitter > 0)
+    assert bad.longest_loss == 3
+    assert find(impairments(longest_loss=None), lambda cable: cable.loss > 0 and cable.rate > 0).longest_loss is None
+    assert find(host_scripts(), lambda script: script.connect is None)
+
+
+@given(st.data())
+def test_the_surroundings_have_what_was_left_out_never(data: st.DataObject) -> None:
+    assert data.draw(impairments()).corrupt == 0
+    assert data.draw(host_scripts(connects=True)).connect == 0
+
+
+def test_a_strategy_is_shown_by_the_addresses_of_its_guest() -> None:
+    assert "Parties(10.0.2.15, 2001:db8::15)" in repr(valid_frames(make_config()))
+    with pytest.raises(UsageError, match=r"destinations: .* is not a list of addresses"):
+        valid_frames(make_config(), destinations=["nowhere"])
 
 
 def test_without_hypothesis_the_extra_is_named() -> None:

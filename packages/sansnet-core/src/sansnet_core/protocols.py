@@ -124,10 +124,10 @@ class Protocols:
             from sansnet_core.proxy import connect
             from sansnet_core.resolver.facts import HostFacts
 
-            self.tcp.opening.make_handshake = connect
             if isinstance(self.streams, Tcp):
                 self.streams = self.datagrams = HostFacts(self.tcp, self.udp)
             self.udp.use_proxies(self.streams)
+            self.tcp.opening.make_handshake = connect
 
     def _find_station(self, address: bytes) -> None:
         """Ask for the Ethernet address of an address of the guest, if it is not known."""

@@ -114,7 +114,7 @@ class Targets:
 
     def __init__(self, context: NetworkState) -> None:
         self._context = context
-        self._known: dict[tuple[int, Endpoint, bool, bool], Target] = {}
+        self._known: dict[tuple[int, Endpoint, bool, bool], Target | None] = {}
         """The targets of the latest destinations, as long as they follow from the configuration alone."""
         self._policy: Evaluator | None = None
         """The rules that they follow from: another configuration has others."""
@@ -141,10 +141,9 @@ class Targets:
         target = self._known.get(key)
         if target is None:
             target = self._find_now(protocol, remote, groups=groups, allowed=allowed)
-            if target is not None:
-                if len(self._known) >= _MAX_KNOWN:
-                    self._known.clear()
-                self._known[key] = target
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = target
         return target
 
     def _find_now(self, protocol: int, remote: Endpoint, *, groups: bool, allowed: bool) -> Target | None:

@@ -108,6 +108,7 @@ class Driver(Uncopyable):
 
     Attributes:
         decisions: the questions to its `decide` function; None if it has none.
+        forwards: the forwarded ports that it serves; None if it has none.
 
     Raises:
         OSError: there is no such interface, or no descriptor is left.
@@ -149,7 +150,7 @@ class Driver(Uncopyable):
             if host is None
             else host.make_sockets(self._context, self.decisions, lambda: self.program)
         )
-        self._forwards = forwards
+        self.forwards = forwards
         self._services = services
         self._program: ProgramSockets | None = None
         self.view: NetworkView | None = None
@@ -211,8 +212,8 @@ class Driver(Uncopyable):
             if self._services is not None:
                 self._services.driver_started(self.program)
             stack.callback(self._leave_forwards)
-            if self._forwards is not None:
-                self._forwards.serve(self._context, self._sockets, self._clock)
+            if self.forwards is not None:
+                self.forwards.serve(self._context, self._sockets, self._clock)
             serve = partial(self._serve, task_status)
             try:
                 await (serve() if self.decisions is None else self.decisions.run(serve))
@@ -235,15 +236,15 @@ class Driver(Uncopyable):
             UsageError: the driver does not run, or has forwarded ports.
             OSError: no descriptor is left.
         """
-        if not self._running or self._forwards is not None:
+        if not self._running or self.forwards is not None:
             raise UsageError("only a running driver without forwarded ports can get some")
         forwards.serve(self._context, self._sockets, self._clock)
-        self._forwards = forwards
+        self.forwards = forwards
         self._timed.append(forwards)
 
     def _leave_forwards(self) -> None:
-        if self._forwards is not None:
-            self._forwards.leave()
+        if self.forwards is not None:
+            self.forwards.leave()
 
     def tell(self, fact: Callable[[float], None]) -> None:
         """Tell the network a fact that does not come from the link or a socket, and carry out the resulting orders.

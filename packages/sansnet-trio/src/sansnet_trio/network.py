@@ -101,6 +101,11 @@ class GuestNetwork(Uncopyable):
         """The counters of the driver; also available after its end."""
         return self.driver.statistics()
 
+    def undelivered(self) -> int:
+        """How many bytes from the guest on the loopback path the host has not taken; see `Forwards.undelivered`."""
+        forwards = self.driver.forwards
+        return 0 if forwards is None else forwards.undelivered()
+
     def subscribe(self, buffer: int = 1000) -> AbstractAsyncContextManager[Subscription]:
         """The events of the network, as they happen; an async context manager.
 

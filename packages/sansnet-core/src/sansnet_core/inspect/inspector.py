@@ -113,8 +113,11 @@ class Inspector:
         raise NotImplementedError
 
     def answer(self, data: Buffer) -> bytes:
-        """For subclasses: read the host's bytes; give the guest's bytes that waited and have to be inspected now."""
-        return b""
+        """For subclasses: read the host's bytes; give the guest's bytes that waited and have to be inspected now.
+
+        Only one that sets `awaits_host` has this.
+        """
+        raise NotImplementedError
 
     def see(self, name: str) -> None:
         """For subclasses: the guest named a host.

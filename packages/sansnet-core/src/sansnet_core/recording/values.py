@@ -316,8 +316,6 @@ def _put_other(out: bytearray, value: object) -> None:
     """Write a value of a type that is not in the table, as one that is and that has the same meaning."""
     if isinstance(value, bool | int):
         _put_int(out, int(value))
-    elif isinstance(value, Enum) and _ENUMS.get(type(value).__name__) is type(value):
-        _put_enum(out, value)
     elif isinstance(value, Record):
         _put_record(out, value)
     elif type(value).__module__ == "ipaddress":

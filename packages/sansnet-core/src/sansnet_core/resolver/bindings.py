@@ -172,8 +172,7 @@ class NameBindings:
 
     def resolved(self, resolution: _Resolution) -> None:
         """All questions of a resolution are answered."""
-        if self._resolutions.get(resolution.name) is resolution:
-            del self._resolutions[resolution.name]
+        del self._resolutions[resolution.name]
 
     def lease(self, name: str) -> Lease | None:
         """The lease of a name; None if there are too many."""
@@ -217,7 +216,7 @@ class NameBindings:
         if lease is not None:
             lease.pins = max(lease.pins - 1, 0)
             self.leases.touch(lease)
-        elif address in self._pins:
+        elif self._pins.get(address, 0) > 1:
             self._pins[address] -= 1
-            if not self._pins[address]:
-                del self._pins[address]
+        else:
+            self._pins.pop(address, None)

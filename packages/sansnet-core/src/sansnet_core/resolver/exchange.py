@@ -154,10 +154,10 @@ class Exchange:
 
     def connected(self) -> None:
         """See `OwnSocket`."""
-        if self._socket is not None:
-            query = self._query()
-            data = len(query).to_bytes(2, "big") + query
-            self._context.out.orders.append(SendStream(self._socket, data))
+        assert self._socket is not None  # otherwise nothing is registered
+        query = self._query()
+        data = len(query).to_bytes(2, "big") + query
+        self._context.out.orders.append(SendStream(self._socket, data))
 
     def budget(self) -> int:
         """See `OwnSocket`. Never more than the rest of the answer is read."""

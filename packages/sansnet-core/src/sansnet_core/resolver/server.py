@@ -308,8 +308,7 @@ class Server:
             records.append(record._replace(ttl=int(left)))
         if answer.addresses and not open_:
             records.clear()
-            if asked.type in _ADDRESS_SIZES:
-                self._notify_closed(asked, answer.addresses)
+            self._notify_closed(asked, answer.addresses)
         if open_ and not self._is_of_hosts(asked):
             self._bindings.learn(asked.name, open_, context.now + left + self.config.grace)
         asked.answer(answer.rcode, records, [record._replace(ttl=int(left)) for record in answer.authorities])

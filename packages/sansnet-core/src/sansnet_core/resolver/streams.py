@@ -15,7 +15,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 from sansnet_core.context import Context
-from sansnet_core.orders import Buffer, CloseSocket, Endpoint, Order, ResumeStream, SendStream, ShutdownStream, SocketId
+from sansnet_core.orders import Buffer, Endpoint, Order, ResumeStream, SendStream, ShutdownStream, SocketId
 from sansnet_core.proto.tcp.handler import Tcp
 from sansnet_core.proto.tcp.send_buffer import append_chunk
 
@@ -153,7 +153,7 @@ class _Connection:
         elif isinstance(order, ShutdownStream):
             self._guest_ended = True
             self._check_end()
-        elif isinstance(order, CloseSocket):
+        else:  # CloseSocket
             self._streams.forget(self._socket)
 
     def _read(self) -> None:

@@ -318,8 +318,6 @@ class GuestConnection:
             self._rto = min(2 * self._rto, _MAX_RTO)
             self._transmit_syn(now)
             return
-        if self.everything_acknowledged:
-            return
         if self._window == 0:
             self.probes += 1
             self._probed = self.una

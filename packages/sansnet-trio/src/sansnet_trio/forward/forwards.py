@@ -166,6 +166,13 @@ class Forwards(Uncopyable):
         """The guest's addresses that connections and flows of the loopback path use; there may be others in the set."""
         return set() if self._service is None else self._service.peers()
 
+    def undelivered(self) -> int:
+        """How many bytes from the guest, on the loopback path, the host has not taken. They are acknowledged already.
+
+        This asks the kernel about each connection that the guest has not ended.
+        """
+        return 0 if self._service is None else self._service.undelivered()
+
     def add(self, forwards: Iterable[ForwardRule]) -> None:
         """Add rules. If that fails, nothing changes.
 

@@ -230,6 +230,10 @@ class ListenerService:
         """The addresses to which the connections and flows of the loopback path lead."""
         return {*self._splices.peers(), *self._relay.peers()}
 
+    def undelivered(self) -> int:
+        """How many bytes of connections from the guest on the loopback path the host has not taken."""
+        return self._splices.undelivered()
+
     def next_deadline(self) -> float | None:
         """Time of the next `handle_deadline`; None if there is none."""
         relay = self._relay.next_deadline()
@@ -316,7 +320,7 @@ class ListenerService:
             else:
                 accepted.setblocking(False)
                 other_family = partial(self._path.open, listener, _OTHER_FAMILY[size], None)
-                self._splices.join(accepted, other, address, other_family)
+                self._splices.join(accepted, other, address, other_family, inbound=listener.forward.inbound)
                 return
         identity = self._context.traffic.stream_accepted(remote, listener.forward.target, listener.leads_to, now)
         if identity is None:

@@ -29,6 +29,7 @@ from sansnet_trio.host.sockopts import (
     segment_message,
     source_message,
 )
+from sansnet_trio.linux.descriptors import NO_DESCRIPTOR
 
 __all__ = ["Entry", "LoopbackEntry", "Relay"]
 
@@ -129,8 +130,10 @@ class Relay:
                 flow = self._flows[key] = self._open(key, entry)
             except NoAgent:
                 raise
-            except OSError:
+            except OSError as error:
                 self.context.datagrams_dropped += 1
+                if error.errno in NO_DESCRIPTOR:
+                    self.context.report_shortage(now)
                 return
         flow.last_active = now
         _send(flow.socket, data, ancillary, None, None)

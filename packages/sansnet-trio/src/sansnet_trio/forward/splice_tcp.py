@@ -7,7 +7,8 @@ So a splice needs a pipe only while bytes are on their way, and borrows it from 
 costs two descriptors. An end that gets no pipe, because no descriptor is left, is not read until there is one.
 
 After a FIN from one end, and once the pipe is empty, the other end sends a FIN. A reset of one end, or a failure to
-connect it, resets the other. Only EPOLLONESHOT turns off EPOLLHUP and EPOLLERR. So an end that reports them while its
+connect it, resets the other, but only after the bytes that came before the reset: a server may refuse a large request
+by a short answer and a reset. Only EPOLLONESHOT turns off EPOLLHUP and EPOLLERR. So an end that reports them while its
 last bytes still wait, for the other end or a pipe, is watched with EPOLLONESHOT alone until they go on.
 
 At an urgent byte splice(2) stops for good, as if there were no more data or the connection had ended. So if a readable
@@ -19,6 +20,10 @@ keepalive of their own, in case a loopback connection dies without a FIN or a re
 A program that connects to localhost tries ::1 first. Since we accept that connection, it never tries 127.0.0.1, the
 only address on which many services listen. So an end that is refused may have a fallback to connect to.
 
+When sansnet ends, bytes from the guest may be in pipes and receive buffers, acknowledged already: `undelivered` counts
+them. An end that has got the FIN of the other one has everything. It is closed normally, and the kernel sends the rest.
+Others are reset, so that no receiver takes a part for the whole.
+
 An event at one end may close the other end, too, of which the same batch may have an event: see `Poller.retire`.
 """
 
@@ -27,10 +32,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from socket import SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
+from socket import MSG_PEEK, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
 from typing import Final, TypeAlias
 
 from sansnet_trio.forward.descriptor_queue import DescriptorQueue
@@ -88,12 +95,14 @@ class _End:
     """One connection of a splice, and the bytes from it that the other end has not taken yet."""
 
     __slots__ = (
+        "broken",
         "connecting",
         "ended",
         "fallback",
         "fd",
         "held",
         "interest",
+        "of_guest",
         "other",
         "pipe",
         "socket",
@@ -101,14 +110,16 @@ class _End:
         "waits",
     )
 
-    def __init__(self, splices: Splices, made: SocketType) -> None:
+    def __init__(self, splices: Splices, made: SocketType, *, of_guest: bool) -> None:
         self.splices = splices
         self.socket = made
+        self.of_guest = of_guest
         self.fd = made.fileno()
         self.other: _End = self
         self.pipe: _Pipe | None = None
         self.held = 0
         self.waits = False  # for a pipe
+        self.broken = False  # by a reset: it takes no bytes any more
         self.ended = False
         self.connecting = False
         self.fallback: Fallback | None = None
@@ -124,7 +135,7 @@ class _End:
         try:
             if self.other.held and flags & (EPOLLOUT | EPOLLERR | EPOLLHUP):
                 self.other.move(now)
-            if not (self.ended or self.held or self.waits) and flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
+            if self._is_read() and flags & (EPOLLIN | EPOLLERR | EPOLLHUP):
                 self.move(now)
             elif flags & EPOLLERR and not self.held and (code := self.socket.getsockopt(SOL_SOCKET, SO_ERROR)):
                 raise OSError(code, os.strerror(code))
@@ -155,7 +166,7 @@ class _End:
                 return
             small = self.held < _SMALL
             self._empty()
-            if self.held or small:
+            if self.held or small or self.other.broken:
                 return
 
     def _fill(self, now: float, *, again: bool) -> bool:
@@ -182,6 +193,8 @@ class _End:
             if not self.held:
                 self._give_back()
         if not self.held:
+            if self.broken:
+                raise ConnectionResetError
             self.ended = True
             self._finish_other()
         return bool(self.held)
@@ -193,7 +206,24 @@ class _End:
                 self.held -= os.splice(self.pipe.reader, self.other.fd, self.held, flags=_FLAGS)
         except BlockingIOError:
             return
+        except OSError:
+            if self.other.ended or self.broken:
+                raise
+            self.other.broken = True
+            self.drop()
+            return
         self._give_back()
+
+    def drop(self) -> None:
+        """Give up the bytes that the other end has not taken."""
+        self.held = 0
+        if self.pipe is not None:
+            self.pipe.close()
+            self.pipe = None
+
+    def _is_read(self) -> bool:
+        """Whether bytes are read from it when there are some."""
+        return not (self.ended or self.held or self.waits or self.other.broken)
 
     def _go_on(self) -> None:
         self.waits = False
@@ -209,9 +239,25 @@ class _End:
         with suppress(OSError):  # ENOTCONN: it was reset, which an event will report
             self.other.socket.shutdown(SHUT_WR)
 
+    def undelivered(self) -> int:
+        """How many received bytes the other end has not taken."""
+        if self.ended or self.other.broken:
+            return 0
+        unread = fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4))
+        return self.held + int.from_bytes(unread, sys.byteorder)
+
+    def notice_end(self) -> None:
+        """Pass a FIN on, if it is all that is left: its event may not have been handled yet."""
+        if self.ended or self.held or self.other.connecting:
+            return
+        with suppress(OSError):  # it goes on, or was reset
+            if not self.socket.recv(1, MSG_PEEK):
+                self.ended = True
+                self._finish_other()
+
     def watch(self, flags: int) -> None:
         """Watch for the events that can be handled now; `flags` were just reported."""
-        readable = not (self.ended or self.held or self.waits or self.other.connecting or self.connecting)
+        readable = self._is_read() and not (self.other.connecting or self.connecting)
         interest = (EPOLLIN if readable else 0) | (EPOLLOUT if self.other.held or self.connecting else 0)
         reported = flags & (EPOLLERR | EPOLLHUP) or self.interest == _ERRORS_ONCE
         if reported and not interest and (self.held or self.waits):
@@ -254,7 +300,13 @@ class Splices:
                 yield decode(end.socket.getpeername()).address
 
     def join(
-        self, accepted: SocketType, connecting: SocketType, address: SocketAddress, fallback: Fallback | None = None
+        self,
+        accepted: SocketType,
+        connecting: SocketType,
+        address: SocketAddress,
+        fallback: Fallback | None = None,
+        *,
+        inbound: bool,
     ) -> None:
         """Connect a socket, and then move bytes between it and an accepted connection.
 
@@ -265,8 +317,9 @@ class Splices:
             connecting: a new socket, non-blocking.
             address: address to connect it to.
             fallback: makes another socket if the connection is refused.
+            inbound: whether the connection leads from the host to the guest.
         """
-        one = _End(self, accepted)
+        one = _End(self, accepted, of_guest=not inbound)
         try:
             _prepare(accepted)
             self.poller.add(one.fd, 0, one.ready)
@@ -298,7 +351,7 @@ class Splices:
 
     def _connect(self, one: _End, connecting: SocketType, address: SocketAddress, fallback: Fallback | None) -> None:
         """Connect a socket, which becomes the other end of an accepted connection."""
-        other = _End(self, connecting)
+        other = _End(self, connecting, of_guest=not one.of_guest)
         one.other, other.other = other, one
         other.connecting = True
         other.fallback = fallback
@@ -335,12 +388,10 @@ class Splices:
     def _reset(self, end: _End) -> None:
         with suppress(OSError):  # the other side has reset it already
             reset_when_closed(end.socket)
-        if end.pipe is not None:
-            end.pipe.close()  # its bytes are lost with the connection
-            end.pipe = None
         self._leave(end)
 
     def _leave(self, end: _End) -> None:
+        end.drop()
         self._ends.discard(end)
         self.poller.retire(end.socket)
 
@@ -365,10 +416,23 @@ class Splices:
             pipe.close()
         self.waiting.go_on(1)
 
+    def undelivered(self) -> int:
+        """How many bytes from the guest the host has not taken: those in pipes and in receive buffers.
+
+        It asks the kernel about each connection that the guest has not ended, so it is not for frequent use.
+        """
+        return sum(end.undelivered() for end in self._ends if end.of_guest)
+
     def close(self) -> None:
-        """Reset all connections, and close the pipes."""
-        while self._ends:
-            self.abort(next(iter(self._ends)))
+        """Close all connections, and the pipes. Those whose other end has not sent a FIN are reset."""
+        ends = list(self._ends)
+        for end in ends:
+            end.notice_end()
+        for end in ends:
+            if end.other.ended:
+                self._leave(end)
+            else:
+                self._reset(end)
         for pipe in self._pipes:
             pipe.close()
         self._pipes.clear()

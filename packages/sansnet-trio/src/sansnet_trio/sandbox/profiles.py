@@ -199,6 +199,7 @@ _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
         *when("pipe2", Argument(1, (_NO_FLAG,), _NOTIFICATIONS)),
         *allow("splice"),  # from loopback to loopback
         *when("fcntl", Argument(1, (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ))),
+        *when("ioctl", Argument(1, (_FIONREAD,))),  # what is on its way
     ),
     Feature.PROMPT: when("ioctl", Argument(1, (_TIOCGPGRP, _TCFLSH, _FIONREAD))),
 }

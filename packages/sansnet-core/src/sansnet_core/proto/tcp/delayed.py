@@ -8,6 +8,7 @@ no timer operation.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import inf
 from typing import Protocol
 
@@ -39,17 +40,16 @@ class DelayedAcks:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._queue: dict[Delaying, None] = {}
-        """In the order of the times that their acknowledgments are due."""
+        self._queue: OrderedDict[Delaying, None] = OrderedDict()
+        """In the order of the times that their acknowledgments are due; a plain dict is slow to give its first key."""
         self.deadline = self.queued = inf
         self.ticket = 0
 
     def add(self, flow: Delaying, due: float) -> None:
         """A connection has begun to delay an acknowledgment, which is due no earlier than those of all others."""
         queue = self._queue
-        if flow in queue:
-            del queue[flow]
         queue[flow] = None
+        queue.move_to_end(flow)
         if self.deadline == inf:
             self._context.timers.arm(self, due)
 

@@ -378,8 +378,7 @@ class TcpFlow(Output):
         """Bytes were read from the host's socket, within the budget."""
         if self.lifecycle[3] is not OPEN:
             raise UsageError("stream_received: the end of this stream was reported already; read nothing after it")
-        promised = self.memory.promised
-        if promised:
+        if promised := self.memory.promised:
             promised.pop(self, None)
         size = len(data)
         self.sender.buffer.append(data)
@@ -496,6 +495,7 @@ _EFFECTS: Final[dict[str, Callable[[TcpFlow], None]]] = {
     "withdraw_question": TcpFlow._withdraw_question,
     "close_socket": lambda flow: flow._close_socket(False),
     "abort_socket": lambda flow: flow._close_socket(True),
-    "start_time_wait": lambda flow: flow.shared.time_wait.begin(flow),
+    "discard_data": lambda flow: flow.release(flow.receiver.discard_unsent()),
+    "start_time_wait": lambda flow: flow.shared.time_wait[flow.inbound].begin(flow),
 }
 """The effects that `states.JOINT` names."""

@@ -296,7 +296,7 @@ class Tcp:
         shared.memory.forget(flow, flow.held, flow.receiver.queued)
         flow.free_buffers()
         shared.delayed.remove(flow)
-        shared.time_wait.remove(flow)
+        shared.time_wait[flow.inbound].remove(flow)
         context.timers.forget(flow)
         self.opening.questions.remove(flow)
         flow.permission.unpin()

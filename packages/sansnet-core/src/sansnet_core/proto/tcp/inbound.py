@@ -95,20 +95,16 @@ class Inbound:
         else:
             guest, seen = way.guest, Endpoint._make((way.source, remote.port))
             key = _key(guest, seen)
-            if not self._table.is_free(key):
-                reason = Reason.INBOUND_COLLISION
-            elif self._is_full():
-                reason = Reason.TCP_LIMIT
-            else:
-                judgement = way.target.judgement
-                action = judgement.action
-                if action is Action.ALLOW:
-                    return self._invite(key, guest, seen, remote, way.target).socket
-                if action is Action.ASK and not self._questions.is_full(inbound=True):
-                    flow = self._invite(key, guest, seen, remote, way.target, undecided=True)
+            action = way.target.judgement.action
+            refusal = self._refusal(action, key)
+            if refusal is None:
+                flow = self._invite(key, guest, seen, remote, way.target, undecided=action is Action.ASK)
+                if action is Action.ASK:
                     self._questions.ask(flow, remote, way.target)
-                    return flow.socket
-                reason = Reason.UNDECIDED_LIMIT if action is Action.ASK else Reason.REFUSED
+                return flow.socket
+            reason = refusal
+            if reason is Reason.REFUSED or reason is Reason.UNDECIDED_LIMIT:
+                judgement = way.target.judgement
                 errno = judgement.errno if action is Action.REFUSE else 0
         context.drop_packet(reason, TCP, remote, guest)
         rule = judgement.text if judgement is not None and context.notices else None
@@ -136,15 +132,27 @@ class Inbound:
         way = self._known[outsider, address, port] = _Way(Endpoint._make((ends[1], port)), ends[0], target)
         return way
 
-    def _is_full(self) -> bool:
-        """Whether there is no room for a connection from outside, even without those that the guest has no more."""
-        limits, table = self._context.config.limits, self._table
-        if self._shared.pending[True] >= limits.tcp_pending:
-            return True
-        while table.inbound_is_full(limits):
-            if not table.end_first(self._shared.time_wait, inbound=True):
-                return True
-        return False
+    def _refusal(self, action: Action, key: bytes) -> Reason | None:
+        """Why a connection from outside may not open; None if it may, and there is room for it.
+
+        The room comes last: another connection may have to end for it.
+        """
+        if action is Action.ASK:
+            if self._questions.is_full(inbound=True):
+                return Reason.UNDECIDED_LIMIT
+        elif action is not Action.ALLOW:
+            return Reason.REFUSED
+        if not self._table.is_free(key):
+            return Reason.INBOUND_COLLISION
+        return None if self._make_room(key) else Reason.TCP_LIMIT
+
+    def _make_room(self, key: bytes) -> bool:
+        """Whether there is room for a connection from outside, at the expense of those that the guest has no more."""
+        limits, shared = self._context.config.limits, self._shared
+        if shared.pending[True] >= limits.tcp_pending:
+            return False
+        self._table.give_way(key)
+        return self._table.make_room(limits, shared.time_wait, inbound=True)
 
     def _invite(
         self,
@@ -184,19 +192,20 @@ class Inbound:
         ends = context.address_map.from_program(source.address if source else None, address, context.guest)
         if isinstance(ends, int):
             return -ends
-        if self._is_full():
-            return -ENOBUFS
         guest = Endpoint._make((ends[1], port))
         if source is not None and source.port:
             remote = Endpoint._make((ends[0], source.port))
-            if not self._table.is_free(_key(guest, remote)):
-                return -EADDRINUSE
         else:
             free = self._free_port(guest, ends[0])
             if free is None:
                 return -EADDRNOTAVAIL
             remote = Endpoint._make((ends[0], free))
-        return self._invite(_key(guest, remote), guest, remote, remote, None).socket
+        key = _key(guest, remote)
+        if not self._table.is_free(key):
+            return -EADDRINUSE
+        if not self._make_room(key):
+            return -ENOBUFS
+        return self._invite(key, guest, remote, remote, None).socket
 
     def _free_port(self, guest: Endpoint, address: bytes) -> int | None:
         """A port of `address` that has no connection with `guest`."""

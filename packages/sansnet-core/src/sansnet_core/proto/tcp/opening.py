@@ -169,23 +169,22 @@ class Opening:
         """
         context = self._context
         limits = context.config.limits
-        while full := len(self._table) >= limits.tcp_flows:
-            if not self._table.end_first(self._shared.time_wait, inbound=False):
-                break
-        if full or self._shared.pending[False] >= limits.tcp_pending:
-            if not self._shared.connecting:
+        shared, table = self._shared, self._table
+        # To give up a connect makes room for both limits
+        if shared.pending[False] >= limits.tcp_pending or not table.make_room(limits, shared.time_wait, inbound=False):
+            if not shared.connecting:
                 # The guest repeats its SYN, and there may be room then
                 self.notify_refused(guest, remote, 0, Reason.TCP_LIMIT)
                 raise Malformed(Reason.TCP_LIMIT)
-            oldest = next(iter(self._shared.connecting))
+            oldest = next(iter(shared.connecting))
             context.drop_packet(Reason.TCP_LIMIT, TCP, oldest.guest, oldest.remote)
             # If the guest still waits, it repeats the SYN of this connection
             oldest.give_up(states.GUEST_LOST, reason=Reason.TCP_LIMIT)
-        flow = TcpFlow(self._shared, context.new_socket(), key, guest, remote, remote, undecided=undecided)
+        flow = TcpFlow(shared, context.new_socket(), key, guest, remote, remote, undecided=undecided)
         flow.syn_received(syn, wire.parse_syn_options(buf, syn.options_start, syn.start))
-        self._table.add(flow)
-        self._shared.pending[False] += 1
-        self._shared.connecting[flow] = None
+        table.add(flow)
+        shared.pending[False] += 1
+        shared.connecting[flow] = None
         return flow
 
     def _connect(self, flow: TcpFlow, target: Target, guest: Endpoint, remote: Endpoint) -> None:

@@ -240,6 +240,11 @@ class Receiver:
         offered = ((self.edge - self.next) & MASK) >> scale << scale
         return 2 * offered < self.largest_window
 
+    def discard_unsent(self) -> int:
+        """Forget the bytes that the host's socket will not take any more; their number."""
+        count, self.unsent = self.unsent, 0
+        return count
+
     def owe(self, count: int) -> None:
         """Count bytes that were ordered before the guest's: those of a dialogue with a proxy."""
         self.unsent += count

@@ -57,7 +57,7 @@ def abandon(owner: object, table: FlowTable, shared: TcpShared[TcpFlow], questio
     table.discard(flow)
     questions.forget(flow)
     shared.delayed.remove(flow)
-    shared.time_wait.remove(flow)
+    shared.time_wait[flow.inbound].remove(flow)
     for owner in (flow, flow.attempts):
         if owner is not None:
             context.timers.forget(owner)
@@ -82,4 +82,5 @@ def recount(table: FlowTable, shared: TcpShared[TcpFlow], questions: Questions) 
     shared.memory.recount(sum(flow.held for flow in flows), {flow: flow.receiver.queued for flow in flows})
     questions.arm_again()
     shared.delayed.arm_again()
-    shared.time_wait.arm_again()
+    for time_wait in shared.time_wait:
+        time_wait.arm_again()

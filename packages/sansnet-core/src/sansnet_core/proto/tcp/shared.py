@@ -41,7 +41,7 @@ class TcpShared(Generic[Flow]):
         no_headers: in the place of those of connections that rest.
         negotiation: of the terms of connections.
         send_buffer: most bytes that a connection holds for the guest.
-        time_wait: connections in TIME-WAIT.
+        time_wait: connections in TIME-WAIT: those of the guest, and inbound ones.
         settled: the permission that most of the latest connections share; None at first.
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
@@ -80,7 +80,7 @@ class TcpShared(Generic[Flow]):
         self.expire = expire
         self.memory = Memory(context.config.limits.tcp_memory)
         self.delayed = DelayedAcks(context)
-        self.time_wait = TimeWait(context)
+        self.time_wait = (TimeWait(context), TimeWait(context))
         self.no_headers = FlowHeaders(context.egress, _NOWHERE, _NOWHERE, TCP)
         self.negotiation = Negotiation(context.config)
         self.send_buffer = context.config.limits.tcp_send_buffer

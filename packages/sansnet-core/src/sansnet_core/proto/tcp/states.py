@@ -162,6 +162,7 @@ JOINT: Final = (
     ),
     JointRule({GUEST: ESTABLISHED, UP: FIN_SEEN, DOWN: CLOSED}, {GUEST: GONE, HOST: DRAINING}, ()),
     JointRule({HOST: DRAINING, UP: SHUT}, {HOST: GONE}, ("close_socket",)),
+    JointRule({GUEST: TIME_WAIT, HOST: GONE, UP: FIN_SEEN}, {UP: SHUT}, ("discard_data",)),
     JointRule({GUEST: GONE, HOST: UNDECIDED}, {HOST: GONE}, ("withdraw_question",)),
     JointRule({GUEST: GONE, HOST: CONNECTING}, {HOST: GONE}, ("abort_socket",)),
     # A reset in CLOSING or LAST-ACK is no failure: both have sent FIN, and only one acknowledgment is missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from errno import ENOBUFS
 
 from sansnet_core.config import Limits
@@ -32,7 +33,7 @@ class FlowTable:
     def __init__(self) -> None:
         self.by_key: dict[bytes, TcpFlow] = {}
         self.by_socket: dict[SocketId, TcpFlow] = {}
-        self.draining: tuple[dict[TcpFlow, None], dict[TcpFlow, None]] = ({}, {})
+        self.draining: tuple[OrderedDict[TcpFlow, None], OrderedDict[TcpFlow, None]] = (OrderedDict(), OrderedDict())
         self.inbound = 0
 
     def __len__(self) -> int:
@@ -68,15 +69,29 @@ class FlowTable:
             del self.by_key[flow.key]
         self.draining[flow.inbound].pop(flow, None)
 
-    def end_first(self, time_wait: TimeWait, *, inbound: bool) -> bool:
-        """End a connection that the guest has no more, to make room for another; whether there was one.
+    def make_room(self, limits: Limits, time_wait: tuple[TimeWait, TimeWait], *, inbound: bool) -> bool:
+        """End connections that the guest has no more until there is room for another one; whether there is.
 
         First come those in TIME-WAIT, which lose nothing. Then come those that drain, of the same direction: outsiders
         must not end those of the guest. Of each kind, it is the one that has waited for longest.
+
+        Args:
+            limits: those of the configuration.
+            time_wait: connections in TIME-WAIT: those of the guest, and inbound ones.
+            inbound: the direction of the new connection.
         """
-        if time_wait.end_first():
-            return True
-        for flow in self.draining[inbound]:
+        same, other, draining = time_wait[inbound], time_wait[not inbound], self.draining[inbound]
+        while inbound and self.inbound >= limits.tcp_inbound_flows:
+            if not (same.end_first() or self._end_draining(draining)):
+                return False
+        while len(self) >= limits.tcp_flows:
+            if not (same.end_first() or other.end_first() or self._end_draining(draining)):
+                return False
+        return True
+
+    def _end_draining(self, draining: OrderedDict[TcpFlow, None]) -> bool:
+        """End the connection that has drained for longest; whether there was one."""
+        for flow in draining:
             flow.close(Reason.TCP_LIMIT, ENOBUFS)
             return True
         return False
@@ -99,13 +114,12 @@ class FlowTable:
         self.by_socket[socket] = flow
 
     def is_free(self, key: bytes) -> bool:
-        """Whether no other connection has the same ends; one in TIME-WAIT gives way."""
+        """Whether there may be a connection with these ends: one in TIME-WAIT gives way."""
         old = self.by_key.get(key)
-        if old is not None and old.lifecycle[0] is states.TIME_WAIT:
-            old.fire(states.TIME_OVER)  # if the guest is in TIME-WAIT too, it decides by itself
-            return True
-        return old is None
+        return old is None or old.lifecycle[0] is states.TIME_WAIT
 
-    def inbound_is_full(self, limits: Limits) -> bool:
-        """Whether there may be no more inbound connections."""
-        return len(self) >= limits.tcp_flows or self.inbound >= limits.tcp_inbound_flows
+    def give_way(self, key: bytes) -> None:
+        """End the connection in TIME-WAIT that has these ends, if there is one."""
+        old = self.by_key.get(key)
+        if old is not None:
+            old.fire(states.TIME_OVER)  # if the guest is in TIME-WAIT too, it decides by itself

@@ -1,4 +1,4 @@
-"""The time that connections stay in TIME-WAIT (RFC 9293, 3.6.1), one timer for all of them.
+"""The time that connections stay in TIME-WAIT (RFC 9293, 3.6.1), one timer for all of one direction.
 
 Theory of operation. All stay equally long, so they form a queue, and one deadline serves for all: that of the first
 one. A guest that opens thousands of connections in a second has as many here, which do not make the other timers slow.
@@ -34,7 +34,7 @@ class Waiting(Protocol):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class TimeWait:
-    """The connections in TIME-WAIT.
+    """The connections in TIME-WAIT: those of the guest, or inbound ones.
 
     Args:
         context: of the network.

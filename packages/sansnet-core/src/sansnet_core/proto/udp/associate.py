@@ -348,12 +348,11 @@ class Associations:
 
     def fail(self, association: Association, errno: int) -> None:
         """Answer all datagrams of an association with an error from now on, until the time has passed."""
-        if not association.errno:
-            context = self._context
-            association.errno = errno
-            self._close(association)
-            context.timers.arm(association, context.now + FAILED_TIME)
-            association.release()
+        context = self._context
+        association.errno = errno
+        self._close(association)
+        context.timers.arm(association, context.now + FAILED_TIME)
+        association.release()
 
     def end(self, association: Association) -> None:
         """Close all flows of an association."""

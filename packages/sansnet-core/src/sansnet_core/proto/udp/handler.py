@@ -289,9 +289,9 @@ class Udp:
                     return
             flow.local = local
         elif flow is None:
-            if isinstance(mapping, Mapping):
-                checks.same_family(source, socket, mapping.host.address)
-                self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
+            assert isinstance(mapping, Mapping)
+            checks.same_family(source, socket, mapping.host.address)
+            self._receive_unsolicited(mapping, source, data, segment_size, ttl, tos)
             return
         self._to_guest(flow, data, segment_size, ttl, tos)
 

@@ -40,9 +40,9 @@ class Headers:
         """The headers of a flow that has none."""
         if len(self._flows) >= MOST:
             _, oldest = self._flows.popitem(last=False)
-            if oldest.headers is not None:
-                oldest.mac = oldest.headers.mac or b""
-                oldest.headers = None
+            assert oldest.headers is not None
+            oldest.mac = oldest.headers.mac or b""
+            oldest.headers = None
         made = flow.headers = FlowHeaders(self._context.egress, flow.remote, flow.guest, UDP, flow.mac)
         self._flows[flow.key] = flow
         return made

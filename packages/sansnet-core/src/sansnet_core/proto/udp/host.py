@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 
 from sansnet_core.context import Context
-from sansnet_core.errors import Malformed, Reason
+from sansnet_core.errors import Reason
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import CloseSocket, Endpoint, OpenDatagram, SocketId
 from sansnet_core.policy.evaluator import Judgement
@@ -112,8 +112,7 @@ class HostFlows:
         """
         context = self._context
         if admission.proxy is not None:
-            if self.associations is None:
-                raise Malformed(Reason.PROXY)
+            assert self.associations is not None  # since the configuration has the proxy
             return self.associations.open(guest, remote, admission.proxy, admission)
         hosts, redirected, name, judgement, _ = admission
         if len(self._hosts) >= _MAX_HOSTS:

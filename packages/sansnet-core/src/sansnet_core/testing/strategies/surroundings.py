@@ -20,7 +20,7 @@ _DELAYS: Final = (0.0, 0.001, 0.02, 0.3, 2.0)
 _PROBABILITIES: Final = (0.01, 0.1, 0.3, 0.5)
 _RATES: Final = (10e6, 1e6, 64e3, 9600.0)
 _FAULTS: Final = ("loss", "duplicate", "reorder")
-_ERRNOS: Final = (0, 0, 0, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT)
+_CONNECTS: Final = (0, 0, 0, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT, None)
 
 
 def impairments(*, longest_loss: int | None = 3, corrupt: bool = False) -> SearchStrategy[Impairment]:
@@ -67,7 +67,7 @@ def host_scripts(*, connects: bool = False) -> SearchStrategy[HostScript]:
 @st.composite
 def _host_scripts(draw: DrawFn, connects: bool) -> HostScript:
     return HostScript(
-        connect=0 if connects else None if chance(draw, 8) else choose(draw, _ERRNOS),
+        connect=0 if connects else choose(draw, _CONNECTS),
         connect_delay=choose(draw, (0.0, 0.05, 1.0)),
         accept=choose(draw, (None, 1000, 1)) if chance(draw, 2) else None,
         accept_interval=choose(draw, (0.01, 0.5)),

@@ -21,9 +21,7 @@ from sansnet_core.testing.packets import (
     URG,
     Ip,
     Segment,
-    checksum,
     icmp,
-    pseudo_header,
     udp,
 )
 from sansnet_core.testing.strategies.envelopes import Packet, ethernet_parts
@@ -33,7 +31,6 @@ from sansnet_core.testing.strategies.parts import Part, Parts, below, chance, ch
 __all__ = [
     "GUEST_PORTS",
     "arp_parts",
-    "checksummed",
     "data_packets",
     "echo_packets",
     "ends",
@@ -81,16 +78,6 @@ def near(draw: DrawFn, value: int) -> int:
     """A sequence number near another one, or at a distance where comparisons may go wrong; modulo 2^32."""
     step = below(draw, 10_000) - 5000 if chance(draw, 3) else choose(draw, _STEPS)
     return (value + step) % _MODULUS
-
-
-def checksummed(source: bytes, destination: bytes, protocol: int, parts: Parts, place: int) -> Parts:
-    """The parts of a message, in which the part with the index `place` is its checksum, with the right one."""
-    blank = (*parts[:place], Part(parts[place].name, bytes(2)), *parts[place + 1 :])
-    data = joined(blank)
-    pseudo = b"" if protocol == ICMP else pseudo_header(source, destination, protocol, len(data))
-    value = checksum(pseudo + data)
-    value = value or 0xFFFF if protocol == UDP else value
-    return (*blank[:place], Part(parts[place].name, struct.pack("!H", value)), *blank[place + 1 :])
 
 
 # ARP
