@@ -135,14 +135,13 @@ class TcpFlow(Output):
             self.lifecycle = states.UNDECIDED_INBOUND if inbound else states.UNDECIDED_INITIAL
         else:
             self.lifecycle = states.INBOUND if inbound else states.INITIAL
-        self.answered = self.told = False
+        self.answered = self.told = self.dirty = False
         self.permission = Permission()
         self.attempts: Attempts[TcpFlow] | None = None
         self.gate: Gate | None = None
         self.reason: Reason | None = None
         self.failure: ExtendedError | None = None
         self.sent = self.received = self.held = self.errno = 0
-        self.dirty = False
         self._awaits_budget = False
 
     @property
