@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import code
 import re
 import signal
 import stat
@@ -19,8 +20,10 @@ from sansnet_cli.options.records import CommandLineError
 from sansnet_cli.replay import command, prompt
 from sansnet_cli.replay.command import replay
 from sansnet_cli.replay.parser import parse
-from sansnet_core.recording import Replay
+from sansnet_core import Network
+from sansnet_core.recording import Failure, RecordedNetwork, Replay
 from sansnet_core.recording.format import MAGIC
+from sansnet_core.testing import SECRET, make_config
 from sansnet_core.variant import VARIANT
 from sansnet_trio.testing import open_simulated_guest
 
@@ -403,8 +406,25 @@ def test_the_prompt_says_how_to_step(capsys: pytest.CaptureFixture[str], recordi
     names: dict[str, Any] = {}
     made = Replay(recording)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prompt.code, "interact", lambda banner, local, exitmsg: names.update(local))
+        patch.setattr(code, "interact", lambda banner, local, exitmsg: names.update(local))
         prompt.interact(made, None)
     assert names["step"](count) is None
     assert capsys.readouterr().out.startswith(f"step({count!r}): give the number of inputs to replay, 1 or more")
     assert made.number == 0
+
+
+def test_a_recording_of_a_failure_ends_with_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(network: Network, now: float) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Network, "guest_attached", fail)
+    failures: list[Failure] = []
+    network = RecordedNetwork(make_config(), now=0.0, secret=SECRET, failed=failures.append)
+    with pytest.raises(RuntimeError):
+        network.guest_attached(1.0)
+    (tmp_path / "failure.rec").write_bytes(failures[0].recording)
+    status, out, _ = run(capsys, str(tmp_path / "failure.rec"))
+    assert status == 0
+    assert out.endswith("all outputs are the same; the last one raises RuntimeError: a mistake\n")

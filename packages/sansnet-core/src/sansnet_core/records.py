@@ -287,5 +287,10 @@ def replace(record: R, /, **changes: Any) -> R:
 def _mismatch(name: str, names: tuple[str, ...], fields: dict[str, Any]) -> str:
     unknown = [field for field in fields if field not in names]
     if unknown:
-        return f"{name} has no field {', '.join(unknown)}"
+        from difflib import get_close_matches  # it takes long to load
+
+        parts = [each for each in names if any(len(word) > 3 and word[:5] in each for word in unknown)]
+        similar = dict.fromkeys([*(each for word in unknown for each in get_close_matches(word, names)), *parts])
+        proposal = f"; similar ones are {', '.join(similar)}" if similar else ""
+        return f"{name} has no field {', '.join(unknown)}{proposal}"
     return f"{name} needs {', '.join(field for field in names if field not in fields)}"
