@@ -131,6 +131,19 @@ def test_an_answer_before_a_reset_arrives_although_the_request_is_not_taken(spli
         drain_to_reset(near)
 
 
+def test_data_of_a_sender_that_has_closed_arrive_although_it_answers_by_a_reset(spliced: Spliced) -> None:
+    near, far = spliced.pair()
+    with far:
+        near.setblocking(False)
+        sent = near.send(bytes(MEBIBYTE))
+        near.close()
+        spliced.bench.wait(lambda: spliced.splices.undelivered() == 0)
+        spliced.bench.quiet()
+        far.sendall(b"a greeting")
+        spliced.over()
+        assert len(drain(far)) == sent
+
+
 def test_closing_resets_all_connections_and_leaves_no_descriptor() -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     with Bench() as bench:

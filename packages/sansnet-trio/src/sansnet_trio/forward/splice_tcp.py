@@ -243,8 +243,15 @@ class _End:
         """How many received bytes the other end has not taken."""
         if self.ended or self.other.broken:
             return 0
-        unread = fcntl.ioctl(self.fd, termios.FIONREAD, bytes(4))
-        return self.held + int.from_bytes(unread, sys.byteorder)
+        return self.held + self._queued(termios.FIONREAD)
+
+    def kernel_sends_rest(self) -> bool:
+        """Whether the other end has ended, and the kernel still has bytes from it to send here."""
+        return self.other.ended and self._queued(termios.TIOCOUTQ) > 0
+
+    def _queued(self, queue: int) -> int:
+        """How many bytes a queue of the kernel has: those to read, or those that are not acknowledged."""
+        return int.from_bytes(fcntl.ioctl(self.fd, queue, bytes(4)), sys.byteorder)
 
     def notice_end(self) -> None:
         """Pass a FIN on, if it is all that is left: its event may not have been handled yet."""
@@ -376,9 +383,12 @@ class Splices:
             self._ends.add(other)
 
     def abort(self, end: _End) -> None:
-        """Reset both connections."""
-        self._reset(end)
-        self._reset(end.other)
+        """Reset both connections, except for one to which the kernel still sends the last bytes, and FIN."""
+        for one in (end, end.other):
+            if one.kernel_sends_rest():
+                self._leave(one)
+            else:
+                self._reset(one)
 
     def finish(self, end: _End) -> None:
         """Close both ends."""

@@ -67,6 +67,7 @@ _TCGETS: Final = 0x5401
 _TCFLSH: Final = 0x540B
 _TIOCGPGRP: Final = 0x540F
 _TIOCSPGRP: Final = 0x5410
+_TIOCOUTQ: Final = 0x5411
 _FIONREAD: Final = 0x541B
 _FIONBIO: Final = 0x5421
 _FIOCLEX: Final = 0x5451
@@ -199,7 +200,7 @@ _OF_FEATURES: Final[Mapping[Feature, tuple[Rule, ...]]] = {
         *when("pipe2", Argument(1, (_NO_FLAG,), _NOTIFICATIONS)),
         *allow("splice"),  # from loopback to loopback
         *when("fcntl", Argument(1, (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ))),
-        *when("ioctl", Argument(1, (_FIONREAD,))),  # what is on its way
+        *when("ioctl", Argument(1, (_FIONREAD, _TIOCOUTQ))),  # what is on its way
     ),
     Feature.PROMPT: when("ioctl", Argument(1, (_TIOCGPGRP, _TCFLSH, _FIONREAD))),
 }
