@@ -237,6 +237,19 @@ def test_options_of_ip_change_nothing(header: bytes) -> None:
     assert answer.flags == SYN | ACK
 
 
+@pytest.mark.parametrize("kind", [131, 137])
+def test_a_packet_whose_source_route_is_not_complete_is_counted(kind: int) -> None:
+    """3.9.2.1; RFC 7126, 4.3 and 4.4: its destination is not the last one."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    packet = peer.segment(SYN, sequence=peer.first, mss=1460).ip()
+    route = bytes((kind, 7, 4, 203, 0, 113, 9, 0))
+    pair.guest.send(Ip(packet.source, packet.destination, packet.protocol, packet.payload, options=route))
+    pair.settle()
+    assert peer.take() == []
+    assert pair.network.statistics().drops == {Reason.IPV4_SOURCE_ROUTE: 1}
+
+
 # RFC 9293: data
 
 

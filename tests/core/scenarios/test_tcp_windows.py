@@ -185,6 +185,19 @@ def test_a_window_that_shrinks_does_no_harm() -> None:
     assert peer.expected == peer.syn_ack.sequence + 1 + 20_000 if peer.syn_ack else False
 
 
+def test_data_in_a_window_that_shrank_is_sent_again() -> None:
+    """RFC 9293, 3.8.6."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    peer.open()
+    pair.host.produce(pair.host.stream, bytes(14_600))
+    pair.settle()
+    assert len(peer.take()) == 10
+    assert peer.send(window=1460) == []
+    pair.wait(2.0)
+    assert {segment.sequence for segment in peer.take()} == {peer.expected}
+
+
 def test_an_old_segment_does_not_move_the_window_back() -> None:
     """SND.WL1 and SND.WL2 (RFC 9293, 3.10.7.4)."""
     pair = Pair()
