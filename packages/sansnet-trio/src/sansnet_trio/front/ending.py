@@ -97,7 +97,7 @@ class LastData:
             pause = min(2 * pause, _LOOK) if rest else _QUIET
 
     def loss(self) -> str | None:
-        """What is lost if the network ends now, in a sentence; None if nothing is."""
+        """A sentence about the data that are lost if the network ends now; None if there are none."""
         rest = _Rest.of(self._network)
         if lost := rest.undelivered + self._network.statistics().tcp_lost - self._lost:
             return f"the command has ended, and the host did not take at least {lost} bytes that it had sent"
@@ -113,7 +113,7 @@ class LastData:
 
 
 class _Rest(NamedTuple):
-    """What keeps the network of a guest without processes from its end.
+    """The reasons to serve a guest that has no processes any more.
 
     Attributes:
         connections: how many connections the guest's kernel has not ended.
