@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -203,7 +203,7 @@ def main() -> int:
     return 0
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     known = {program.name: program for program in PROGRAMS}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1.0, help="of traffic, twice; default: 1")
@@ -211,13 +211,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--programs", metavar="NAME", nargs="+", choices=known, default=DEFAULT_PROGRAMS)
     parser.add_argument("--sansnet", metavar="NAME=PYTHON", action="append", default=[], help="as of compare.py")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the table to FILE, for publish.py")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     options.cells = [cell for cell in CELLS if any(fnmatchcase(cell.name, pattern) for pattern in options.only)]
     builds = [each.partition("=") for each in options.sansnet]
-    options.programs = [
-        *(known[name] for name in options.programs),
-        *(sansnet(name, words) for name, _, words in builds),
-    ]
+    builds_by_name = {name: sansnet(name, words) for name, _, words in builds}
+    # A build takes the place of the program with its name: two rows of one name would say nothing
+    options.programs = [*({name: known[name] for name in options.programs} | builds_by_name).values()]
     return options
 
 

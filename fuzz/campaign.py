@@ -8,6 +8,7 @@ has reached new code is kept in `.cache/fuzz/corpus`, for the next time.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import random
 import re
@@ -257,7 +258,32 @@ def _merge(targets: Sequence[Target]) -> None:
         print(f"{target.name}: {len(kept)} inputs with {sum(map(len, kept))} bytes", flush=True)
 
 
+def _positive(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,3}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; give 1 or more")
+    return int(text)
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with a message if an option would have no effect."""
+    others = [name for name in ("list", "replay", "merge") if getattr(options, name)]
+    if len(others) > 1:
+        parser.error(f"--{others[0]} and --{others[1]} exclude each other; give one of them")
+    if not others:
+        options.time = 600.0 if options.time is None else options.time
+        options.jobs = options.jobs or os.cpu_count() or 1
+        return
+    for name in ("time", "seed", "jobs"):
+        if getattr(options, name) is not None:
+            parser.error(f"--{name} is for fuzzing, and --{others[0]} does not fuzz; leave one of them out")
+    if options.regressions is not None and not options.replay:
+        parser.error(f"--{others[0]} reads no regressions; leave out --regressions")
+
+
 def _instrumented() -> AbstractContextManager[None]:
+    if importlib.util.find_spec("atheris") is None:
+        remedy = "add it with: sh tests/run --collect-only -q"
+        sys.exit(f"fuzz/run: .venv has no atheris, which needs Python 3.11 to 3.13; {remedy}")
     from fuzz.worker import instrumented  # atheris is not there for every version of Python
 
     return instrumented()
@@ -269,17 +295,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="what to fuzz; default: all targets")
     parser.add_argument("--list", action="store_true", help="print the targets")
     parser.add_argument("--replay", action="store_true", help="only run all inputs in the repository once")
-    parser.add_argument(
-        "--time", type=_seconds, default=600.0, metavar="TIME", help="such as 90, 10m or 2h; default 10m"
-    )
+    parser.add_argument("--time", type=_seconds, metavar="TIME", help="such as 90, 10m or 2h; default 10m")
     parser.add_argument("--seed", type=int, metavar="N", help="of the random choices; default: a new one")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: processors"
-    )
-    parser.add_argument("--regressions", type=Path, default=REGRESSIONS, metavar="DIR", help="where to file what fails")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="processes; default: processors")
+    parser.add_argument("--regressions", type=Path, metavar="DIR", help="where to file what fails")
     parser.add_argument("--merge", action="store_true", help="only update fuzz/corpus by what was found before")
     options = parser.parse_args(arguments)
+    _check(parser, options)
     fuzzes = not (options.list or options.replay or options.merge)
+    regressions: Path = options.regressions or REGRESSIONS
     try:
         with _instrumented() if fuzzes else nullcontext():
             targets = [find(name) for name in options.targets] or list(all_targets().values())
@@ -290,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{target.name:20} {(target.run.__doc__ or '').strip().splitlines()[0]}")
         return 0
     if options.replay:
-        return 1 if _replay(targets, options.regressions, sys.stdout) else 0
+        return 1 if _replay(targets, regressions, sys.stdout) else 0
     if options.merge:
         _merge(targets)
         return 0
@@ -301,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT may be ignored, as in a command behind &
         signal.signal(number, signal.default_int_handler)
-    campaign = Campaign(targets, options.jobs, seed, options.regressions.absolute())
+    campaign = Campaign(targets, options.jobs, seed, regressions.absolute())
     try:
         campaign.run(options.time)
     except KeyboardInterrupt:

@@ -33,7 +33,12 @@ def _programs() -> Iterable[bytes]:
 @target(max_size=500, seconds=10.0, seeds=_programs)
 def network(data: bytes) -> None:
     """Operations of a guest, the host, the program and time."""
-    run(*decode(data))
+    setting, operations = decode(data)
+    try:
+        run(setting, operations)
+    except Exception as error:
+        error.add_note(f"run({setting!r}, {operations!r})")
+        raise
 
 
 def _with_checksum(frame: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ from cells import CELLS
 from picture import draw
 from publish import publish, render
 from results import GROUPS, Results, Row, Sample, grouped
+from where import parse_arguments
 
 PAGE: Final = Path("docs/performance.md")
 ROWS: Final = [
@@ -127,3 +129,15 @@ def test_marks_stay_inside_the_picture() -> None:
     points = [each.attrib["points"] for each in root.iter("{http://www.w3.org/2000/svg}polygon")]
     assert len(points) == 2  # arrows instead of circles
     assert all(0 < float(x) < width for text in points for x in re.findall(r"([-\d.]+),", text))
+
+
+def test_a_build_with_the_name_of_a_program_takes_its_place() -> None:
+    builds = [word for name in ("sansnet", "compiled") for word in ("--sansnet", f"{name}={sys.executable}")]
+    assert [each.name for each in parse_arguments(builds).programs] == ["pasta-13", "sansnet", "compiled"]
+
+
+def test_no_cell_has_two_rows_of_one_program() -> None:
+    table = PAGE.read_text().partition("<!-- results: where -->")[2].partition("<!-- /results: where -->")[0]
+    rows = [tuple(line.split("|")[1:3]) for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) > 20
+    assert len(set(rows)) == len(rows)

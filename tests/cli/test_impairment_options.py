@@ -89,8 +89,44 @@ def test_values_that_need_another_option(option: str, value: str, needed: str, e
             CommandLineError,
             match=f"^{option} does nothing without {other} for frames to the guest .down.; give {other} as",
         ):
-            parse_run([option, value, f"{other}=up={needed.partition('=')[2]}"])
+            parse_run([option, f"up={value},down={value}", f"{other}=up={needed.partition('=')[2]}"])
     assert parse_run([option, value, "-c", "/tmp/control"]).control == "/tmp/control"  # it may be given by ctl
+
+
+@pytest.mark.parametrize(
+    ("line", "up", "down"),
+    [
+        ("--loss up=20% --burst 5", Impairment(loss=0.2, burst=5.0), None),
+        ("--rate down=1mbit --queue 3", None, Impairment(rate=1e6, queue=3)),
+        (
+            "--delay down=50ms --jitter down=10ms --distribution normal",
+            None,
+            Impairment(delay=0.05, jitter=0.01, distribution=Distribution.NORMAL),
+        ),
+        ("--loss up=20% --delay 1s --burst 5", Impairment(loss=0.2, burst=5.0, delay=1.0), Impairment(delay=1.0)),
+    ],
+)
+def test_a_refinement_is_for_the_directions_that_have_what_it_refines(
+    line: str, up: Impairment | None, down: Impairment | None
+) -> None:
+    options = parse_run([*line.split(), "--", "true"])
+    assert (options.impair_up, options.impair_down) == (up, down)
+
+
+@pytest.mark.parametrize(
+    ("impairment", "text"),
+    [
+        (Impairment(queue=3), "queue 3 frames (without a rate)"),
+        (Impairment(burst=5.0, delay=1.0), "delay 1s, bursts of 5 (without a loss)"),
+        (Impairment(hold=0.01), "hold 10ms (without reorder)"),
+        (
+            Impairment(distribution=Distribution.NORMAL, jitter_reorders=True),
+            "distribution normal (without jitter), reordering jitter (without jitter)",
+        ),
+    ],
+)
+def test_what_has_no_effect_yet_is_shown(impairment: Impairment, text: str) -> None:
+    assert described({**vars(impairment), "distribution": impairment.distribution.value}) == text
 
 
 def test_what_meets_no_impairment_is_said() -> None:

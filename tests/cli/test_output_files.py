@@ -14,7 +14,8 @@ import pytest
 
 from sansnet_cli.compat.log import LogFile
 from sansnet_cli.process.daemon import PidFile
-from sansnet_cli.runtime.observe import open_capture
+from sansnet_cli.runtime.observe import captured, open_capture
+from sansnet_core.pcap import pcap_header
 from sansnet_trio.hostinfo import HostError
 from sansnet_trio.linux.files import open_output
 
@@ -42,6 +43,18 @@ def test_a_file_that_is_there_is_emptied_and_keeps_its_mode(tmp_path: Path) -> N
     path.chmod(0o640)
     os.close(open_output(str(path)))
     assert (path.read_text(), mode(path)) == ("", 0o640)
+
+
+def test_a_capture_of_before_stays_until_a_new_one_begins(tmp_path: Path) -> None:
+    path = tmp_path / "guest.pcap"
+    path.write_bytes(b"old" * 100)
+    for snaplen in (None, 1514):
+        with captured(open_capture(str(path))) as capture:
+            assert capture is not None
+            if snaplen is not None:
+                capture.begin(snaplen)
+                capture.begin(snaplen)
+        assert path.read_bytes() == (b"old" * 100 if snaplen is None else pcap_header(1514))
 
 
 @pytest.mark.parametrize("target", ["there", "missing"])

@@ -237,6 +237,19 @@ def test_options_of_ip_change_nothing(header: bytes) -> None:
     assert answer.flags == SYN | ACK
 
 
+@pytest.mark.parametrize("kind", [131, 137])
+def test_a_packet_whose_source_route_is_not_complete_is_counted(kind: int) -> None:
+    """3.9.2.1; RFC 7126, 4.3 and 4.4: its destination is not the last one."""
+    pair = Pair()
+    peer = ManualConnection(pair)
+    packet = peer.segment(SYN, sequence=peer.first, mss=1460).ip()
+    route = bytes((kind, 7, 4, 203, 0, 113, 9, 0))
+    pair.guest.send(Ip(packet.source, packet.destination, packet.protocol, packet.payload, options=route))
+    pair.settle()
+    assert peer.take() == []
+    assert pair.network.statistics().drops == {Reason.IPV4_SOURCE_ROUTE: 1}
+
+
 # RFC 9293: data
 
 
@@ -304,16 +317,36 @@ def test_data_that_waited_is_pushed_once() -> None:
     assert [bool(segment.flags & PSH) for segment in others] == [False] * (len(others) - 1) + [True]
 
 
-def test_a_little_window_is_not_filled_while_an_acknowledgment_is_awaited() -> None:
-    """3.8.6.2.1."""
+def test_a_little_window_is_filled_after_a_while() -> None:
+    """3.8.6.2.1: whether an acknowledgment is awaited or not."""
     pair, peer = opened(window=10_000)
     pair.host.produce(pair.host.stream, bytes(20_000))
     pair.settle()
     segments = peer.take()
     assert [len(segment.payload) for segment in segments] == [1460] * 6
     peer.accept(segments)
-    assert [len(segment.payload) for segment in peer.send(window=1000)] == [1000]  # no acknowledgment will come
+    assert peer.send(window=1000) == []
+    pair.wait(0.09)
+    assert peer.take() == []
+    pair.wait(0.91)
+    filled = [segment for segment in peer.take() if segment.sequence == peer.expected]
+    assert {len(segment.payload) for segment in filled} == {1000}
     assert peer.send(window=1100) == []
+    peer.accept(filled[:1])
+    assert [len(segment.payload) for segment in peer.send(window=5000)][-1] == 1460
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_segment_that_is_too_old_to_be_repeated_acknowledges_nothing(counts: bool) -> None:
+    """3.10.7.4: no guest repeats more than the largest window. An acknowledgment of what it repeats counts."""
+    pair, peer = opened()
+    pair.host.produce(pair.host.stream, bytes(1000))
+    pair.settle()
+    peer.accept(peer.take())
+    peer.send(sequence=(peer.sequence - (65535 if counts else 1 << 30)) % MODULUS, window=1)
+    before = len(pair.sent)
+    pair.wait(30.0)
+    assert (len(pair.sent) == before) is counts
 
 
 def test_windows_above_32767_are_not_negative() -> None:

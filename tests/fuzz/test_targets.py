@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import util
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,9 @@ from fuzz.execution import ROOT, attempt
 from fuzz.registry import Target, all_targets, find
 from fuzz.shrinking import shrink
 from fuzz.stored import CORPUS, REGRESSIONS, distil, inputs_of
+from fuzz.targets import networks
+from sansnet_core.testing.operations import Operation, Setting, encode
+from sansnet_core.testing.operations.steps import GuestSendsFrame
 from tests.fuzz.faulty import divides
 
 needs_atheris = pytest.mark.skipif(find_spec("atheris") is None, reason="there is no atheris for this Python")
@@ -130,6 +134,57 @@ def test_without_an_environment_the_command_says_how_to_make_it(tmp_path: Path) 
     done = subprocess.run(["sh", copy], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "fuzz/run: there is no .venv; make it with: sh tests/run --collect-only -q\n"
+
+
+def test_an_environment_without_the_tools_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "fuzz").mkdir()
+    copy = shutil.copy(ROOT / "fuzz" / "run", tmp_path / "fuzz")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(["sh", copy], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "fuzz/run: .venv lacks what the tests need; add it with: sh tests/run --collect-only -q\n"
+
+
+def test_without_atheris_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(
+        SystemExit, match=r"^fuzz/run: \.venv has no atheris, which needs Python .*; add it with: sh tests/run"
+    ):
+        campaign.main(["ports_to_forward"])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--jobs", "0"], "'0' is not a number of processes; give 1 or more"),
+        (["--jobs", "-2"], "'-2' is not a number of processes; give 1 or more"),
+        (["--replay", "--time", "5"], "--time is for fuzzing, and --replay does not fuzz; leave one of them out"),
+        (["--list", "--seed", "0"], "--seed is for fuzzing, and --list does not fuzz; leave one of them out"),
+        (["--merge", "--replay"], "--replay and --merge exclude each other; give one of them"),
+        (["--merge", "--regressions", "x"], "--merge reads no regressions; leave out --regressions"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        campaign.main(["ports_to_forward", *words])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{sentence}\n")
+
+
+def test_a_failing_network_shows_its_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(setting: Setting, operations: list[Operation]) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(networks, "run", fail)
+    failure = attempt(find("network"), encode(Setting(link="largest"), [GuestSendsFrame(frame=b"any")]))
+    assert failure is not None
+    assert "run(Setting(link='largest'," in failure.report
+    assert "[GuestSendsFrame(frame=b'any')])" in failure.report
 
 
 @pytest.mark.slow

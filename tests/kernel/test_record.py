@@ -329,3 +329,35 @@ def test_a_second_command_does_not_take_the_file(world: Lab, place: Path) -> Non
         assert done.returncode == 1
         assert "another process records to it" in done.stderr
     same(path)
+
+
+OCCUPIED: Final = 8125
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [(("-t", str(OCCUPIED)), ["true"]), ((), ["no-such-command"])],
+    ids=["port", "command"],
+)
+def test_a_start_that_fails_leaves_the_files_of_before(
+    lab: Lab, place: Path, words: tuple[str, ...], command: list[str]
+) -> None:
+    files = [place / name for name in ("net.rec", "net.rec.1", "guest.pcap")]
+    for file in files:
+        file.write_bytes(b"old")
+    with lab.host.listen("0.0.0.0", OCCUPIED):
+        done = lab.sansnet(["--record", str(files[0]), "-p", str(files[2]), *words], command)
+    assert done.returncode in (1, 127), done.stderr
+    assert [file.read_bytes() for file in files] == [b"old"] * 3
+    assert len(list(place.iterdir())) == 3
+
+
+def test_machines_that_never_connect_leave_the_files_of_before(lab: Lab, place: Path) -> None:
+    files = [place / name for name in ("net.rec", "net.rec.1", "guest.pcap")]
+    for file in files:
+        file.write_bytes(b"old")
+    words = ["--record", str(files[0]), "-p", str(files[2])]
+    for command in (["serve", "--socket", "/nonexistent/d/s", *words], ["qemu", *words, "--", "-nosuchoption"]):
+        line = [sys.executable, "-m", "sansnet_cli", *command]
+        assert lab.host.run(*line, check=False).returncode == 1
+        assert [file.read_bytes() for file in files] == [b"old"] * 3

@@ -21,7 +21,7 @@ import trio
 
 from sansnet_trio.broker.agents import AgentJob, start_by
 from sansnet_trio.broker.client import Broker
-from sansnet_trio.broker.files import BrokeredFailureFiles, failure_handlers, next_recording, recording_handlers
+from sansnet_trio.broker.files import BrokeredFailureFiles, failure_handlers, make_recordings_by, recording_handlers
 from sansnet_trio.broker.news import HostChanged, Trouble
 from sansnet_trio.broker.process import Duties, WatchedHost
 from sansnet_trio.broker.requests import Answer, Request, Unanswered
@@ -302,7 +302,7 @@ def test_a_recording_begins_its_next_file(tmp_path: Path) -> None:
     with closing(RecordingFile(path)) as file:
 
         def check(broker: Broker) -> None:
-            file.make_next = next_recording(broker)
+            make_recordings_by(broker, file)
             for text in (b"first", b"second"):
                 begin_with(file, text)
             with pytest.raises(OSError, match="another process records"):
@@ -314,12 +314,26 @@ def test_a_recording_begins_its_next_file(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_new_recording_removes_the_earlier_one(tmp_path: Path) -> None:
+    for name in ("net.rec", "net.rec.1"):
+        (tmp_path / name).write_bytes(b"old")
+    with closing(RecordingFile(tmp_path / "net.rec")) as file:
+
+        def check(broker: Broker) -> None:
+            make_recordings_by(broker, file)
+            begin_with(file, b"first")
+
+        with_broker(Duties(handlers=recording_handlers(file.path)), check)
+    assert os.listdir(tmp_path) == ["net.rec"]
+    assert (tmp_path / "net.rec").read_bytes() == b"first"
+
+
 def test_a_recording_begins_again_in_its_file_if_the_broker_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "net.rec"
     with closing(RecordingFile(path)) as file:
 
         def check(broker: Broker) -> None:
-            file.make_next = next_recording(broker)
+            make_recordings_by(broker, file)
             os.kill(pid_of(broker), signal.SIGKILL)
             for text in (b"first", b"second"):
                 begin_with(file, text)

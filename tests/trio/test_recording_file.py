@@ -89,6 +89,42 @@ def test_an_old_recording_is_replaced(tmp_path: Path) -> None:
     assert parts(path) == (b"begin", b"")
 
 
+def test_the_part_before_of_an_old_recording_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "net.rec"
+    for name in ("net.rec", "net.rec.1"):
+        (tmp_path / name).write_bytes(b"old")
+    with closing(RecordingFile(path)) as file:
+        file.begin(beginning())
+
+    assert [each.name for each in tmp_path.iterdir()] == ["net.rec"]
+
+
+def test_without_a_network_an_old_recording_stays(tmp_path: Path) -> None:
+    path = tmp_path / "net.rec"
+    path.write_bytes(b"old")
+    (tmp_path / "net.rec.1").write_bytes(b"older")
+    RecordingFile(path).close()
+
+    assert parts(path) == (b"old", b"older")
+
+
+@pytest.mark.parametrize("name", ["", "net.rec"])
+def test_without_a_network_no_file_is_left(tmp_path: Path, name: str) -> None:
+    RecordingFile(tmp_path / name).close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_that_cannot_be_saved_still_ends_the_old_recording(tmp_path: Path) -> None:
+    path = tmp_path / "net.rec"
+    path.write_bytes(b"old")
+    with closing(RecordingFile(path)) as file:
+        file.begin(lambda write: None)
+        file.begin(beginning())
+
+    assert parts(path) == (b"begin", b"")
+
+
 def test_a_second_process_cannot_destroy_a_recording(tmp_path: Path) -> None:
     path = tmp_path / "net.rec"
     with closing(RecordingFile(path, size=SIZE)) as file:

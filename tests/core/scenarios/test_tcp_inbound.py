@@ -271,6 +271,7 @@ def test_data_and_fin_with_the_syn_ack_are_taken_when_they_come_again() -> None:
 def test_options_that_the_guest_does_not_answer_with_are_not_used() -> None:
     pair = Pair(script=HostScript(produce=bytes(200_000)))
     connection, _ = pair.accepted(GuestTcpOptions(mss=700, scale=None, sack=False, window=30_000, autoread=False))
+    pair.wait(0.3)  # less than a segment waits for a larger window
 
     assert len(connection.received) == 30_000
     assert max(len(segment.payload) for segment in connection.segments_received) == 700

@@ -106,6 +106,20 @@ def test_a_round_trip_that_becomes_longer_than_the_timeout_is_measured() -> None
     assert frames[-4:] == [1] * 4
 
 
+@pytest.mark.parametrize("sack", [False, True])
+def test_a_stream_is_sent_once_after_its_round_trip_became_longer_than_the_timeout(sack: bool) -> None:
+    """The same if data is always in flight: an acknowledgment of a part is no reason to end the backoff."""
+    pair = Pair(down=Impairment(delay=0.001))
+    connection, stream = pair.established(GuestTcpOptions(window=1 << 16, sack=sack))
+    pair.down = Netem(Impairment(delay=0.3), 1)
+    before = len(pair.sent)
+    pair.host.produce(stream, bytes(1 << 20))
+    pair.drive(lambda: len(connection.received) == 1 << 20)
+    repeated = sum(len(frame) for _, frame in pair.sent[before:]) - (1 << 20)
+
+    assert repeated < 1 << 18
+
+
 def test_an_acknowledgment_of_something_new_starts_the_timer_again() -> None:
     """RFC 6298, 5.3."""
     pair, peer = _opened()
@@ -338,10 +352,11 @@ def _beyond_a_gap(pair: Pair, peer: ManualConnection, *numbers: int) -> list[Seg
     return [answer for answer in peer.take() if not answer.payload]
 
 
+@pytest.mark.parametrize("sack", [False, True])
 @pytest.mark.parametrize(("late", "duplicates"), [(1, 1), (2, 2), (3, 3), (29, 3)])
-def test_without_sack_a_batch_brings_as_many_duplicates_as_a_fast_retransmit_needs(late: int, duplicates: int) -> None:
-    """RFC 5681, 4.2 and 3.2: otherwise only the guest's timer would repair the loss."""
-    pair, peer = _opened(sack=False)
+def test_a_batch_brings_as_many_duplicates_as_a_fast_retransmit_needs(late: int, duplicates: int, sack: bool) -> None:
+    """RFC 5681, 4.2 and 3.2: otherwise only the guest's timer would repair the loss. Many count them with SACK too."""
+    pair, peer = _opened(sack=sack)
     answers = _beyond_a_gap(pair, peer, *range(1, late + 1))
     assert [answer.acknowledgment for answer in answers] == [peer.sequence] * duplicates
 
@@ -358,10 +373,12 @@ def test_duplicates_follow_the_acknowledgment_of_what_came_before_the_gap() -> N
     assert [answer.acknowledgment for answer in answers] == [peer.sequence + 1000]
 
 
-def test_with_sack_a_batch_brings_one_report() -> None:
+def test_the_reports_of_a_batch_name_other_ranges() -> None:
+    """RFC 2018, 4: each names those that came last when it would have been sent by itself; the last one the newest."""
     pair, peer = _opened()
-    answers = _beyond_a_gap(pair, peer, *range(1, 30))
-    assert [answer.sack for answer in answers] == [((peer.sequence + 1000, peer.sequence + 30_000),)]
+    answers = _beyond_a_gap(pair, peer, *range(1, 25, 2))
+    firsts = [[(first - peer.sequence) // 1000 for first, _ in answer.sack] for answer in answers]
+    assert firsts == [[7, 5, 3, 1], [15, 13, 11, 9], [23, 21, 19, 17]]
 
 
 @pytest.mark.parametrize("sack", [False, True])

@@ -53,6 +53,26 @@ def test_options_are_skipped() -> None:
     assert (ip.start, ip.end) == (24, 32)
 
 
+@pytest.mark.parametrize(
+    ("options", "routed"),
+    [
+        (b"\x83\7\4\1\2\3\4\0", True),  # loose
+        (b"\x89\7\4\1\2\3\4\0", True),  # strict
+        (b"\1\1\7\3\4\x83\7\4\1\2\3\4", True),  # behind others
+        (b"\x83\7\7\1\2\3\4\0", True),  # the pointer is at the last byte
+        (b"\x83\7\x08\1\2\3\4\0", False),  # complete
+        (b"\x83\3\4\0", False),  # without addresses
+        (b"\7\7\4\1\2\3\4\0", False),  # record route
+        (b"\0\x83\7\4\1\2\3\4", False),  # behind the end
+        (b"\x94\1\x83\7\4\1\2\3", False),  # behind a broken one
+        (b"\1\1\x83\7", False),  # cut
+        (b"", False),
+    ],
+)
+def test_a_source_route_that_is_not_complete_is_found(options: bytes, routed: bool) -> None:
+    assert ipv4.is_routed(b"head" + options + b"\x83\7\4", 4, 4 + len(options)) is routed
+
+
 def test_a_fragment_says_where_it_belongs() -> None:
     head = ipv4.emit_header(HEADER.source, HEADER.destination, UDP, 8, 64, 0, 7, ipv4.MORE_FRAGMENTS | 185)
     _, identification, fragment = ipv4.parse(head + bytes(8), 0, 28)

@@ -22,6 +22,7 @@ class Reason(Enum):
     ARP_MALFORMED = "ARP packet that is not IPv4 over Ethernet, or truncated, or from a group address"
     IPV4_MALFORMED = "IPv4 header truncated, or version, header length or total length wrong"
     IPV4_CHECKSUM = "IPv4 header checksum wrong"
+    IPV4_SOURCE_ROUTE = "IPv4 packet to another destination, by a source route that is not complete"
     IPV6_MALFORMED = "IPv6 header truncated, or version or payload length wrong"
     IPV6_EXTENSION = "IPv6 extension header chain broken, too long, or not allowed"
     IP_SOURCE = "source address that a guest may not use (loopback, multicast, broadcast, one of sansnet)"

@@ -325,17 +325,38 @@ def test_filling_one_gap_leaves_the_pieces_behind_the_next() -> None:
     assert receiver.next == add(FIRST, 15)
 
 
-def test_the_newest_block_comes_first() -> None:
+def test_the_newest_blocks_come_first() -> None:
+    """RFC 2018, 4."""
     receiver = opened()
     for place in (10, 20, 30, 40):
         receiver.accept(add(FIRST, place), b"ab", 8)
     blocks = [(add(FIRST, place), add(FIRST, place + 2)) for place in (10, 20, 30, 40)]
-    assert receiver.sack_blocks(3) == [blocks[3], blocks[0], blocks[1]]
+    assert receiver.sack_blocks(3) == [blocks[3], blocks[2], blocks[1]]
     receiver.accept(add(FIRST, 21), b"xy", 8)
-    assert receiver.sack_blocks(3) == [(add(FIRST, 20), add(FIRST, 23)), blocks[0], blocks[2]]
+    assert receiver.sack_blocks(3) == [(add(FIRST, 20), add(FIRST, 23)), blocks[3], blocks[2]]
     receiver.accept(add(FIRST, 9), b"x", 8)
     assert receiver.sack_blocks(2) == [(add(FIRST, 9), add(FIRST, 12)), (add(FIRST, 20), add(FIRST, 23))]
     assert receiver.sack_blocks(1) == [(add(FIRST, 9), add(FIRST, 12))]
+    assert receiver.sack_blocks(2, later=1) == [blocks[3], blocks[2]]
+    assert receiver.sack_blocks(3, later=1) == [
+        blocks[2],
+        (add(FIRST, 9), add(FIRST, 12)),
+        (add(FIRST, 20), add(FIRST, 23)),
+    ]
+    assert receiver.sack_blocks(4, later=1) == receiver.sack_blocks(4)
+
+
+def test_blocks_are_reported_after_those_that_came_last_were_freed() -> None:
+    """RFC 2018, 8: what is reported is held, and what is held is reported."""
+    receiver = opened()
+    places = list(range(10, 50, 2))
+    for place in places:
+        receiver.accept(add(FIRST, place), b"x", 32)
+    for _ in places[1:]:
+        receiver.discard_piece()
+    assert receiver.sack_blocks(4) == [(add(FIRST, 10), add(FIRST, 11))]
+    receiver.accept(add(FIRST, 20), b"x", 1)  # not kept
+    assert receiver.sack_blocks(4) == [(add(FIRST, 10), add(FIRST, 11))]
 
 
 def test_the_first_bytes_that_come_are_kept() -> None:

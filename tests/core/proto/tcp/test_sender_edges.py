@@ -8,18 +8,17 @@ import pytest
 
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
+from sansnet_core.proto.tcp.round_trips import INITIAL_RTO, MAX_RTO, MIN_RTO
 from sansnet_core.proto.tcp.sending import (
     DUPLICATES,
-    INITIAL_RTO,
     MAX_READ,
-    MAX_RTO,
-    MIN_RTO,
+    OVERRIDE,
     RETRY_AFTER_RESET,
     RTO_AFTER_SYN_LOSS,
     Acked,
     Sender,
 )
-from sansnet_core.wire.tcp import ACK, SYN, TcpHeader, add, sack_option
+from sansnet_core.wire.tcp import ACK, FIN, SYN, TcpHeader, add, sack_option
 from tests.core.attributes import attributes
 
 ISS = 0xFFFFFFF0
@@ -57,11 +56,12 @@ def take(
     sequence: int = GUEST + 1,
     sack: tuple[tuple[int, int], ...] = (),
     size: int = 0,
+    flags: int = ACK,
 ) -> Acked | None:
     """An acknowledgment up to a place of the stream, with blocks of places."""
     options = sack_option([(position(first), position(last)) for first, last in sack]) if sack else b""
     header = TcpHeader(
-        1, 2, sequence, position(acknowledged), ACK, window, 20 + len(options), 20 + len(options) + size, 20
+        1, 2, sequence, position(acknowledged), flags, window, 20 + len(options), 20 + len(options) + size, 20
     )
     return sender.take(header, bytes(20) + options + bytes(size), size, now)
 
@@ -166,7 +166,8 @@ def test_each_expiry_doubles_the_timer_and_a_measured_round_trip_restores_it() -
 
 
 @pytest.mark.parametrize("measured", [True, False])
-def test_an_acknowledgment_of_a_part_ends_the_backoff(measured: bool) -> None:
+def test_the_backoff_ends_once_something_is_acknowledged_that_was_sent_after_the_timeout(measured: bool) -> None:
+    """RFC 6298, 5: earlier data may have been sent twice, and its acknowledgment tells nothing about a round trip."""
     sender = opened()
     if not measured:
         sender._srtt, sender.rto = None, INITIAL_RTO
@@ -175,9 +176,31 @@ def test_an_acknowledgment_of_a_part_ends_the_backoff(measured: bool) -> None:
     for now in (3.0, 4.0, 5.0):
         sender.time_out(now)
     take(sender, MSS, 6.0)
-    assert sender.retries == 0
-    assert sender.rto == first
-    assert sender.retransmit_at == 6.0 + first
+    assert (sender.retries, sender.rto, sender.retransmit_at) == (0, first * 8, 6.0 + first * 8)
+    send(sender, 2 * MSS, 6.0)
+    sender.forget_timing()
+    take(sender, 3 * MSS, 6.0)
+    assert sender.rto == first * 8
+    take(sender, 3 * MSS + 1, 6.0)
+    assert (sender.rto, sender.retransmit_at) == (first, 6.0 + first)
+
+
+def test_the_timeouts_for_several_losses_of_a_flight_do_not_add_up() -> None:
+    sender = opened()
+    first = sender.rto
+    send(sender, 5 * MSS, 2.0)
+    sender.time_out(3.0)
+    take(sender, MSS, 3.1)
+    for now in (4.0, 5.0, 6.0):
+        sender.time_out(now)
+    assert sender.rto == first * 16
+    take(sender, 2 * MSS, 6.1)
+    assert sender.rto == first * 2
+    take(sender, 5 * MSS, 6.2)
+    send(sender, 2 * MSS, 6.2)
+    sender.time_out(7.0)  # for another flight
+    take(sender, 6 * MSS, 7.1)
+    assert sender.rto == first * 4
 
 
 def test_the_first_segment_of_many_is_timed() -> None:
@@ -227,6 +250,31 @@ def test_the_timer_after_a_syn_was_lost() -> None:
     assert sender.rto == RTO_AFTER_SYN_LOSS
     send(sender, MSS, 5.0)
     assert sender.retransmit_at == 5.0 + RTO_AFTER_SYN_LOSS
+
+
+def test_a_segment_that_was_sent_again_is_not_timed() -> None:
+    """RFC 6298, 3: also one beyond the end of a recovery, which SACK reports as missing."""
+    for lost, timed in ((5, False), (4, True)):
+        sender = opened()
+        send(sender, 5 * MSS, 2.0)
+        take(sender, 0, 2.1, sack=((MSS, 4 * MSS),))
+        assert again(sender) == [(0, MSS)]
+        send(sender, 4 * MSS, 2.2)  # the first of them is timed
+        before = sender.rto
+        take(sender, 0, 2.3, sack=((5 * MSS if lost == 4 else 6 * MSS, 9 * MSS), (MSS, 4 * MSS)))
+        assert again(sender)[0] == (4 * MSS, MSS)
+        take(sender, 9 * MSS, 9.0)
+        assert (sender.rto > before) is timed
+
+
+def test_a_last_segment_that_was_sent_again_as_a_check_is_not_timed() -> None:
+    sender = timed_out()
+    send(sender, MSS, 3.0)
+    take(sender, 200, 3.1)
+    assert again(sender) == [(3000, MSS)]
+    before = opened().rto
+    take(sender, 3100, 9.0)
+    assert sender.rto == before
 
 
 # windows
@@ -352,6 +400,22 @@ def test_the_last_bytes_are_sent_though_they_are_few() -> None:
     assert list(map(len, send(sender, 150, 2.0))) == [100, 50]
     sender = opened(window=150)
     assert list(map(len, send(sender, 150, 2.0))) == [100, 50]
+
+
+def test_a_silly_window_is_filled_after_a_while() -> None:
+    """RFC 9293, 3.8.6.2.1: though nothing is in flight. Half of the largest window is filled at once."""
+    sender = opened(window=150)
+    assert list(map(len, send(sender, 1000, 2.0))) == [100]
+    take(sender, 100, 2.1, window=74)
+    assert sender.next_payload(MSS, 3.0) == b""
+    assert sender.retransmit_at == 3.0 + OVERRIDE
+    rto = sender.rto
+    sequence, payload = sender.probe(3.0 + OVERRIDE)
+    assert (sequence, len(payload)) == (position(100), 74)
+    assert (sender.rto, sender.retransmit_at) == (rto, 3.0 + OVERRIDE + rto)
+    take(sender, 174, 4.0, window=75)
+    assert sender.rto > rto  # it was timed
+    assert list(map(len, send(sender, 0, 4.0))) == [75]
 
 
 def test_a_window_that_shrinks_sends_nothing() -> None:
@@ -495,6 +559,15 @@ def test_which_acknowledgments_are_acceptable() -> None:
     assert sender.buffer.held == 0
 
 
+def test_the_largest_window_tells_which_acknowledgments_are_too_old() -> None:
+    """RFC 5961, 5.2: not the present one."""
+    sender = opened(window=1000)
+    send(sender, 1000, 2.0)
+    take(sender, 600, 2.1, window=400)
+    assert take(sender, 600 - 1000, 2.2, window=400) == Acked(0, False, False)
+    assert take(sender, 600 - 1001, 2.2, window=400) is None
+
+
 def test_a_fin_is_timed_as_data_is() -> None:
     sender = opened()
     before = sender.rto
@@ -541,6 +614,35 @@ def test_what_is_no_duplicate(change: str) -> None:
             take(sender, 0, 2.1, size=1 if change == "data" else 0)
     assert sender.duplicates == 0
     assert not recovers(sender)
+
+
+def test_a_fin_is_no_duplicate() -> None:
+    """RFC 5681, 2 (c)."""
+    sender = opened(sack=False)
+    send(sender, 1000, 2.0)
+    for _ in range(5):
+        take(sender, 0, 2.1, flags=ACK | FIN)
+    assert sender.duplicates == 0
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_without_sack_duplicates_of_a_recovery_begin_no_other(early: bool) -> None:
+    """RFC 6582, 3.2: what was sent again needlessly brings them. Only beyond `recover` they tell of another loss."""
+    sender = opened(sack=False)
+    send(sender, 500, 2.0)
+    if early:
+        sender.time_out(3.0)
+    else:
+        for _ in range(DUPLICATES):
+            take(sender, 0, 2.1)
+    take(sender, 500, 3.1)
+    send(sender, 500, 3.2)
+    for _ in range(DUPLICATES + 1):
+        assert take(sender, 500, 3.3) == Acked(0, False, False)
+    take(sender, 600, 3.4)
+    for _ in range(DUPLICATES):
+        acked = take(sender, 600, 3.5)
+    assert acked == Acked(0, False, True)
 
 
 def test_partial_acknowledgments_continue_recovery() -> None:

@@ -138,12 +138,16 @@ _REFINES: Final = {
 """Field -> the field without which it does nothing."""
 
 
+class _Both(dict[str, Any]):
+    """A value for both directions, by direction."""
+
+
 def _each(convert: Callable[[str], Any]) -> Callable[[str], dict[str, Any]]:
     """A converter of VALUE, up=VALUE or up=VALUE,down=VALUE to values by direction."""
 
     def converted(text: str) -> dict[str, Any]:
         if "=" not in text:
-            return dict.fromkeys(DIRECTIONS, convert(text))
+            return _Both.fromkeys(DIRECTIONS, convert(text))
         values: dict[str, Any] = {}
         for part in text.split(","):
             direction, _, value = part.partition("=")
@@ -171,7 +175,8 @@ def add_impairment_options(made: argparse.ArgumentParser, *, seed: bool = True) 
     group = made.add_argument_group(
         "a bad network",
         "A value is for both directions. up=VALUE is for frames from the guest, down=VALUE for those to it, and "
-        "up=VALUE,down=VALUE for both.",
+        "up=VALUE,down=VALUE for both. A value that refines another option, as --burst 5 does with --loss up=1%, is "
+        "for the directions that have the other.",
     )
     for name, (option, convert, metavar, text) in _OPTIONS.items():
         group.add_argument(option, type=typed(_each(convert)), dest=f"impair_{name}", metavar=metavar, help=text)
@@ -209,9 +214,21 @@ def impairment_options(parsed: argparse.Namespace) -> dict[str, Any]:
     """
     found = changed(parsed)
     if parsed.conf_path is None:  # otherwise, what they need may come from `sansnet ctl impair`
+        found = _where_needed(found, parsed)
         _check_effect(found, parsed.impair_seed)
     made = {f"impair_{direction}": _made(fields) for direction, fields in found.items()}
     return {**made, "impair_seed": parsed.impair_seed}
+
+
+def _where_needed(found: dict[str, dict[str, Any]], parsed: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Without the values for both directions that would do nothing in one of them: `--loss up=9% --burst 5`."""
+    kept = {direction: dict(fields) for direction, fields in found.items()}
+    for name, needed in _REFINES.items():
+        if isinstance(getattr(parsed, f"impair_{name}"), _Both) and any(needed in fields for fields in found.values()):
+            for fields in kept.values():
+                if needed not in fields:
+                    del fields[name]
+    return {direction: fields for direction, fields in kept.items() if fields}
 
 
 def _check_effect(found: dict[str, dict[str, Any]], seed: int | None) -> None:

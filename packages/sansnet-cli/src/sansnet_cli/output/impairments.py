@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 __all__ = ["described"]
@@ -31,7 +32,22 @@ def described(fields: dict[str, Any]) -> str:
             burst = f" in bursts of {fields['burst']:g}" if name == "loss" and fields["burst"] is not None else ""
             hold = f" by up to {_seconds(fields['hold'])}" if name == "reorder" and fields["hold"] is not None else ""
             parts.append(f"{name} {100 * fields[name]:.6g}%{burst}{hold}")
-    return ", ".join(parts) or "none"
+    return ", ".join([*parts, *_without_effect(fields)]) or "none"
+
+
+def _without_effect(fields: dict[str, Any]) -> Iterator[str]:
+    """The parts without effect: each needs another field."""
+    if not fields["jitter"]:
+        if fields["distribution"] != "uniform":
+            yield f"distribution {fields['distribution']} (without jitter)"
+        if fields["jitter_reorders"]:
+            yield "reordering jitter (without jitter)"
+    if fields["queue"] is not None and not fields["rate"]:
+        yield f"queue {fields['queue']} frames (without a rate)"
+    if fields["burst"] is not None and not fields["loss"]:
+        yield f"bursts of {fields['burst']:g} (without a loss)"
+    if fields["hold"] is not None and not fields["reorder"]:
+        yield f"hold {_seconds(fields['hold'])} (without reorder)"
 
 
 def _seconds(value: float) -> str:

@@ -95,12 +95,14 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
             recorded(options) as recording,
             open_forwards(options, setup, control, guest) as forwards,
         ):
-            link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
             readiness.require_descriptors()
             readiness.renounce(options.ports, controlled=control.is_on)
             guest.on_stop = partial(jobs.follow, guest)
             guest.start(foreground=jobs.separate)
             signals.separate = jobs.separate
+            if capture is not None or recording is not None:
+                guest.started_now()  # one that cannot start leaves the files of before as they are
+            link = observed(Tap(ready.tap, ready.link, left_behind=True), options, file)
             if capture is None and is_plain(options):
                 status, link = wait_end(guest, link, signals, loading.done)
                 if status is not None:

@@ -12,7 +12,7 @@ from sansnet_cli.output.files import NewFile, ReplacedFile
 from sansnet_cli.runtime.following import Changeable, Follower
 from sansnet_trio.broker.agents import start_by
 from sansnet_trio.broker.client import Broker
-from sansnet_trio.broker.files import BrokeredFailureFiles, failure_handlers, next_recording, recording_handlers
+from sansnet_trio.broker.files import BrokeredFailureFiles, failure_handlers, make_recordings_by, recording_handlers
 from sansnet_trio.broker.process import Duties, WatchedHost
 from sansnet_trio.broker.requests import Answer, Handler, Request
 from sansnet_trio.guest.hosts_file import HOSTS
@@ -87,7 +87,7 @@ class Brokered(NamedTuple):
         guest = self.guest
         self.follower.set_guest(guest if guest is None or guest.live() is None else broker)
         if self.recording is not None:
-            self.recording.make_next = next_recording(broker)
+            make_recordings_by(broker, self.recording)
         if self.policy is not None:
             self.policy.replacement = _BrokeredPolicy(broker)
         if guest is not None and guest.agents is not None:

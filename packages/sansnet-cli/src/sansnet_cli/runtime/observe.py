@@ -23,6 +23,8 @@ _BUFFER: Final = 1 << 20
 def open_capture(name: str | None) -> BinaryIO | None:
     """Open the file of `--pcap` for `captured`; None if the option was not given.
 
+    A capture that is there already stays until the new one begins: what fails before that destroys nothing.
+
     Raises:
         CommandLineError: the name stands for stdout, and not for a file.
         HostError: the file cannot be written.
@@ -32,7 +34,7 @@ def open_capture(name: str | None) -> BinaryIO | None:
     if name == "-":
         raise CommandLineError("-p - cannot write to stdout, which is the command's; give -p a file or a FIFO")
     try:
-        return os.fdopen(open_output(name), "wb", _BUFFER)
+        return os.fdopen(open_output(name, truncate=False), "wb", _BUFFER)
     except OSError as error:
         raise HostError(
             f"the capture file {name} cannot be written ({error.strerror}); give another one to -p"
@@ -49,7 +51,7 @@ def captured(file: BinaryIO | None) -> Iterator[CaptureFile | None]:
     from sansnet_trio.links.observed import CaptureFile
 
     report_logged()
-    capture = CaptureFile(file)
+    capture = CaptureFile(file, replace=True)
     try:
         yield capture
     finally:

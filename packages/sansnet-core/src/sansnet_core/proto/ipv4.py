@@ -53,6 +53,8 @@ class Ipv4:
             Malformed: with an IPV4, FRAGMENT or IP reason, or one of the protocol's handler.
         """
         ip, identification, fragment = ipv4.parse(buf, start, limit)
+        if ip.start - start > ipv4.HEADER_SIZE and ipv4.is_routed(buf, start + ipv4.HEADER_SIZE, ip.start):
+            raise Malformed(Reason.IPV4_SOURCE_ROUTE)  # RFC 7126, 4.3 and 4.4
         if buf[start - 14] & 1 and not (
             self._address_map.is_group(ip.destination) or self._is_served(ip, fragment, buf)
         ):

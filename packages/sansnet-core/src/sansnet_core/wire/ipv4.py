@@ -10,7 +10,16 @@ from sansnet_core.orders import Buffer
 from sansnet_core.wire.checksum import finish
 from sansnet_core.wire.ip import IpHeader
 
-__all__ = ["DONT_FRAGMENT", "FRAGMENTED", "HEADER_SIZE", "MORE_FRAGMENTS", "OFFSET", "emit_header", "parse"]
+__all__ = [
+    "DONT_FRAGMENT",
+    "FRAGMENTED",
+    "HEADER_SIZE",
+    "MORE_FRAGMENTS",
+    "OFFSET",
+    "emit_header",
+    "is_routed",
+    "parse",
+]
 
 # version and header length, TOS, total length, identification, flags and offset, TTL, protocol, checksum, addresses
 _HEADER: Final = Struct("!BBHHHBBH4s4s")
@@ -22,6 +31,12 @@ OFFSET: Final = 0x1FFF
 """Bits of the fragment field: the offset, in units of 8 bytes."""
 FRAGMENTED: Final = MORE_FRAGMENTS | OFFSET
 """Bits of the fragment field, none of which is set in a whole packet."""
+
+
+_END: Final = 0
+_NO_OPERATION: Final = 1
+_SOURCE_ROUTES: Final = (131, 137)
+"""The options of a loose and of a strict source route (RFC 791, 3.1)."""
 
 
 def parse(buf: Buffer, start: int, limit: int, verify: bool = True) -> tuple[IpHeader, int, int]:
@@ -52,6 +67,26 @@ def parse(buf: Buffer, start: int, limit: int, verify: bool = True) -> tuple[IpH
     may_fragment = not fragment & DONT_FRAGMENT
     header = (4, source, destination, protocol, ttl, tos, start, payload, start + total, may_fragment)
     return tuple.__new__(IpHeader, header), identification, fragment
+
+
+def is_routed(buf: Buffer, at: int, end: int) -> bool:
+    """Whether the options of a header have a source route that is not complete: the destination is not the last one.
+
+    Args:
+        buf: holds the header.
+        at: offset of its options.
+        end: offset behind them.
+    """
+    while at < end and buf[at] != _END:
+        if buf[at] == _NO_OPERATION:
+            at += 1
+            continue
+        if end - at < 3 or buf[at + 1] < 2:
+            return False
+        if buf[at] in _SOURCE_ROUTES and buf[at + 2] <= buf[at + 1]:
+            return True
+        at += buf[at + 1]
+    return False
 
 
 def emit_header(

@@ -9,9 +9,9 @@ from typing import Final
 
 from sansnet_trio.broker.requests import Answer, Asked, Handler, Request
 from sansnet_trio.recording.failures import MAX_FILES, NewFiles
-from sansnet_trio.recording.file import make_next
+from sansnet_trio.recording.file import RecordingFile, make_next, remove_earlier
 
-__all__ = ["BrokeredFailureFiles", "failure_handlers", "next_recording", "recording_handlers"]
+__all__ = ["BrokeredFailureFiles", "failure_handlers", "make_recordings_by", "recording_handlers"]
 
 _DIRECTORIES: Final = 2
 """Directories in which the file of a failure may be."""
@@ -21,8 +21,13 @@ _DIRECTORIES: Final = 2
 
 
 def recording_handlers(path: str) -> Mapping[Request, Handler]:
-    """The handler of the recording at a path."""
-    return {Request.NEXT_RECORDING: lambda: Answer(None, (make_next(path),))}
+    """The handlers of the recording at a path."""
+
+    def remove() -> Answer:
+        remove_earlier(path)
+        return Answer()
+
+    return {Request.NEXT_RECORDING: lambda: Answer(None, (make_next(path),)), Request.REMOVE_EARLIER: remove}
 
 
 def failure_handlers() -> Mapping[Request, Handler]:
@@ -47,9 +52,14 @@ def failure_handlers() -> Mapping[Request, Handler]:
 # the part of the process that serves a guest
 
 
-def next_recording(broker: Asked) -> Callable[[], int]:
-    """The function that makes the next file of a recording; see `RecordingFile.make_next`."""
-    return lambda: broker.ask(Request.NEXT_RECORDING).expect(1)[0]
+def make_recordings_by(broker: Asked, file: RecordingFile) -> None:
+    """Let a recording ask a broker for its next file; see `RecordingFile.make_next`."""
+
+    def remove() -> None:
+        broker.ask(Request.REMOVE_EARLIER)
+
+    file.make_next = lambda: broker.ask(Request.NEXT_RECORDING).expect(1)[0]
+    file.remove_earlier = remove
 
 
 class BrokeredFailureFiles:

@@ -48,6 +48,8 @@ class Request(IntEnum):
     """That file is written: it replaces the one before."""
     SOCKET_AGENT = 6
     """A new socket agent; the one before is ended."""
+    REMOVE_EARLIER = 7
+    """The file with the part before of an earlier recording is removed, since a new recording begins."""
 
 
 class Answer(NamedTuple):

@@ -276,8 +276,12 @@ class CommandGuest(Uncopyable, Generic[T]):
             GuestError: the working directory cannot be entered.
         """
         await wait_answer(self._channel)
-        with contextlib.suppress(EOFError):  # the socket closes on exec
-            self._channel.receive()
+        self.started_now()
+
+    def started_now(self) -> None:
+        """Like `started`, but blocking: for programs that do not run trio yet."""
+        with contextlib.suppress(EOFError):  # the socket closes on exec, so EOF means that the command started
+            self._channel.receive_with_descriptors()
 
     @property
     def returncode(self) -> int | None:
@@ -291,8 +295,7 @@ class CommandGuest(Uncopyable, Generic[T]):
             Its exit status, or the negative number of the signal that ended it.
 
         Raises:
-            CommandNotFound: the command did not start, since there is no such program.
-            CommandNotExecutable: the command did not start, since the file cannot be executed.
+            CommandNotFound, CommandNotExecutable, GuestError: the command did not start; see `started`.
         """
         import trio
 
@@ -304,8 +307,7 @@ class CommandGuest(Uncopyable, Generic[T]):
     def wait_now(self) -> int:
         """Like `wait`, but blocking: for programs that do not run trio."""
         status = self.reap()
-        with contextlib.suppress(EOFError):  # the socket closes on exec, so EOF means that the command started
-            self._channel.receive()
+        self.started_now()
         return status
 
     def reap(self) -> int:
@@ -468,11 +470,9 @@ class CommandGuest(Uncopyable, Generic[T]):
         self._channel.close()
         if self._child is not None:
             end_child(self._child)
-        if self._events is not None:
-            self._events.close()
-        if self._reaper is not None:
-            self._reaper.close()
-        self.host_changes.close()
+        for each in (self._events, self._reaper, self.host_changes):
+            if each is not None:
+                each.close()
         while self._files:
             os.close(self._files.popitem()[1])
         for descriptor in (self._pidfd, self._directory, *self._namespaces):

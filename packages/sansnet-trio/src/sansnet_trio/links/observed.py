@@ -91,13 +91,15 @@ class CaptureFile(Uncopyable):
 
     Args:
         file: a binary file, which `close` closes. A pipe must be non-blocking, or its reader can stop this process.
+        replace: whether to empty the file, if it is a regular one, when the capture begins.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, replace: bool = False) -> None:
         if not hasattr(file, "write") or hasattr(file, "encoding"):
             raise UsageError(f"file: {file!r:.100} is not a binary file; give open(path, 'wb', buffering=0)")
         self._file: BinaryIO | None = file
         self._pipe = _pipe(file)
+        self._replace = replace
         self._begun = False
         self._waiting = bytearray()
         self._stuck = False
@@ -111,6 +113,8 @@ class CaptureFile(Uncopyable):
         """
         if not self._begun:
             self._begun = True
+            if self._replace and self._file is not None and self._pipe is None:
+                self._file.truncate(0)
             self.write([pcap.pcap_header(snaplen)])
 
     def write(self, records: Iterable[bytes]) -> None:

@@ -5,6 +5,8 @@ full, it gets another name, and a new file begins, with a state of the network f
 new file is not possible, for example because this process has become a user without rights in the directory, the same
 file begins again.
 
+A file that is there already keeps its contents until the first network begins: what fails before that destroys nothing.
+
 A regular file takes each part at once. A pipe takes what its reader reads; the rest waits, up to a bound, and beyond it
 the recording ends. So no reader can stop this process.
 """
@@ -27,7 +29,7 @@ from sansnet_trio.linux.bounded_writer import BoundedWriter
 from sansnet_trio.linux.descriptors import Uncopyable
 from sansnet_trio.linux.files import PRIVATE, open_output
 
-__all__ = ["RecordingFile", "make_next"]
+__all__ = ["RecordingFile", "make_next", "remove_earlier"]
 
 _log: Final = logging.getLogger("sansnet")
 
@@ -48,6 +50,9 @@ class RecordingFile(Uncopyable):
     the file. Symbolic links are not followed. If the file cannot be written any more, a warning is logged, once; the
     network goes on.
 
+    A recording that is there already, and the part before it, are removed when the first network begins. If none does,
+    they stay as they are, and no new file is left.
+
     Args:
         path: its path, or that of a directory, in which a new file is made. The part before is in a file whose name
             ends with `.1` in addition.
@@ -61,6 +66,7 @@ class RecordingFile(Uncopyable):
         on_full: called when the file should begin again.
         make_next: gives the file its other name, and returns a descriptor of a new one, or raises `OSError`. A process
             that can make no files asks another one.
+        remove_earlier: removes the file with the part before, or raises `OSError`; in the same way.
 
     Raises:
         UsageError: an argument has another type or value.
@@ -80,7 +86,10 @@ class RecordingFile(Uncopyable):
         self.failed = False
         self.on_full: Callable[[], None] = lambda: None
         self.make_next: Callable[[], int] = partial(make_next, self.path)
+        self.remove_earlier: Callable[[], None] = partial(remove_earlier, self.path)
         self._limit = size // 2
+        self._begun = False
+        self._made = not os.path.lexists(self.path)
         self._written = 0
         """Bytes since the file began."""
         self._full_at = self._limit
@@ -88,7 +97,7 @@ class RecordingFile(Uncopyable):
         self._pipe: BoundedWriter | None = None
         try:
             if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                _own(self.path, self._descriptor)
+                _lock(self.path, self._descriptor)
             else:
                 self._pipe = BoundedWriter(os.fdopen(self._descriptor, "wb", buffering=0), _MAX_WAITING)
         except BaseException:
@@ -103,7 +112,11 @@ class RecordingFile(Uncopyable):
         """
         if self.failed:
             return
-        if self._written:
+        if not self._begun:
+            self._begun = True
+            if self._pipe is None:
+                self._replace()
+        elif self._written:
             if self._pipe is not None:
                 self.fail("a pipe takes the recording of one network", "record to a file")
                 return
@@ -146,6 +159,9 @@ class RecordingFile(Uncopyable):
             return
         descriptor, self._descriptor = self._descriptor, -1
         if self._pipe is None:
+            if self._made and not self._begun:
+                with suppress(OSError):  # another process has removed it, or this one may not
+                    os.unlink(self.path)
             os.close(descriptor)
             return
         try:
@@ -153,6 +169,15 @@ class RecordingFile(Uncopyable):
         except OSError as error:
             if not self.failed:
                 self.fail(error.strerror)
+
+    def _replace(self) -> None:
+        """Remove the recording that was there before."""
+        with suppress(OSError):  # there is no part before, or this process may not remove it
+            self.remove_earlier()
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            self.fail(error.strerror)
 
     def _append(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -197,7 +222,7 @@ def make_next(path: str) -> int:
         os.unlink(made)
     descriptor = os.open(made, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
     try:
-        _own(path, descriptor)
+        _lock(path, descriptor)
         with suppress(FileNotFoundError):  # the user has moved it away
             os.rename(path, path + _EARLIER)
         os.rename(made, path)
@@ -208,15 +233,27 @@ def make_next(path: str) -> int:
     return descriptor
 
 
-def _own(path: str, descriptor: int) -> None:
-    """Empty a file, unless another process records to it."""
+def remove_earlier(path: str) -> None:
+    """Remove the file with the part before that belongs to the file of a recording.
+
+    Raises:
+        OSError: there is none, or that is not possible.
+    """
+    os.unlink(path + _EARLIER)
+
+
+def _lock(path: str, descriptor: int) -> None:
+    """Lock a file, and let only its owner read it.
+
+    Raises:
+        OSError: another process records to it.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise OSError(errno.EBUSY, "another process records to it", path) from error
     except OSError:  # this file system has no locks
         pass
-    os.ftruncate(descriptor, 0)
     with suppress(OSError):  # it belongs to another user, or the file system has no modes
         os.fchmod(descriptor, PRIVATE)  # others may have been able to read the one that was there before
 

@@ -112,8 +112,9 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
                     flow
                 )  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
         # A repeated segment, or a probe of a closed window, may carry a new acknowledgment, but nothing else. One with
-        # data is no duplicate acknowledgment (RFC 5681, 2 b)
-        if flags & RST or diff(tcp.sequence, receiver.edge) > 0:
+        # data is no duplicate acknowledgment (RFC 5681, 2 b). No guest repeats more than the largest window
+        too_old = diff(receiver.next, tcp.sequence) > receiver.largest_window
+        if flags & RST or too_old or diff(tcp.sequence, receiver.edge) > 0:
             flow.drop(Reason.TCP_SEQUENCE)
         elif flags & ACK and state is ESTABLISHED:
             if not flags & FIN and add(tcp.sequence, 1) == receiver.next:

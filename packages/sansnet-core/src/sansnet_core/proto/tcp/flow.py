@@ -32,7 +32,8 @@ from sansnet_core.proto.tcp.output import NO_RECEIVER, QUIET, Output
 from sansnet_core.proto.tcp.permission import Permission
 from sansnet_core.proto.tcp.receiving import Receiver
 from sansnet_core.proto.tcp.refusal import local_error, refuse_syn
-from sansnet_core.proto.tcp.sending import MIN_RTO, Sender
+from sansnet_core.proto.tcp.round_trips import MIN_RTO
+from sansnet_core.proto.tcp.sending import Sender
 from sansnet_core.proto.tcp.shared import TcpShared
 from sansnet_core.proto.tcp.states import EOF_SEEN, ESTABLISHED, FIN_SEEN, HOST_EXISTS, OPEN, TIME_WAIT
 from sansnet_core.targets import Target
@@ -134,14 +135,13 @@ class TcpFlow(Output):
             self.lifecycle = states.UNDECIDED_INBOUND if inbound else states.UNDECIDED_INITIAL
         else:
             self.lifecycle = states.INBOUND if inbound else states.INITIAL
-        self.answered = self.told = False
+        self.answered = self.told = self.dirty = False
         self.permission = Permission()
         self.attempts: Attempts[TcpFlow] | None = None
         self.gate: Gate | None = None
         self.reason: Reason | None = None
         self.failure: ExtendedError | None = None
         self.sent = self.received = self.held = self.errno = 0
-        self.dirty = False
         self._awaits_budget = False
 
     @property

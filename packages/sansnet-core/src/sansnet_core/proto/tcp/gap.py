@@ -10,12 +10,14 @@ from typing import Final
 
 from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
-from sansnet_core.wire.tcp import add, diff
+from sansnet_core.wire.tcp import MASK, add, diff
 
 __all__ = ["PIECE_COST", "Gap"]
 
 PIECE_COST: Final = 100
 """Bytes that CPython takes for a piece in addition to its data, approximately."""
+_MAX_RECENT: Final = 12
+"""Ranges of which it is known when they last grew: as many as three acknowledgments with four blocks report."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -26,14 +28,15 @@ class Gap:
         size: bytes held, with the cost of keeping each piece; 0 if there are no pieces.
     """
 
-    __slots__ = ("_late", "_latest", "_pieces", "_ranges", "size")
+    __slots__ = ("_late", "_pieces", "_ranges", "_recent", "size")
 
     def __init__(self) -> None:
         self.size = self._late = 0
         self._pieces: list[tuple[int, Buffer]] = []
         self._ranges: list[tuple[int, int]] = []
         """The ranges that the pieces cover, adjacent ones joined, so that SACK need not look at a thousand pieces."""
-        self._latest = 0
+        self._recent: list[int] = []
+        """A sequence number in each of the ranges that grew last, the newest first."""
 
     @property
     def end(self) -> int:
@@ -52,7 +55,7 @@ class Gap:
         """
         self._late += 1
         pieces = self._pieces
-        sequence = self._latest = add(start, ahead)
+        first_byte = sequence = add(start, ahead)
         # Begin with the last piece that does not begin later
         index = max(bisect_right(pieces, ahead, key=lambda kept: diff(kept[0], start)) - 1, 0)
         while data:
@@ -66,13 +69,24 @@ class Gap:
                     index += 1
                     continue
             if len(pieces) >= max_pieces:
-                return
+                break
             part = bytes(data[:free])  # a copy: a small piece must not keep alive the whole frame that it came in
             pieces.insert(index, (sequence, part))
             self._cover(start, sequence, add(sequence, len(part)))
             self.size += len(part) + PIECE_COST
             sequence, data = add(sequence, len(part)), data[len(part) :]
             index += 1
+        if covering := self._covering(start, first_byte):
+            first, behind = covering
+            size = (behind - first) & MASK
+            others = [number for number in self._recent if (number - first) & MASK >= size]
+            self._recent = [first_byte, *others][:_MAX_RECENT]
+
+    def _covering(self, start: int, sequence: int) -> tuple[int, int] | None:
+        """The range that has this number; None if no piece has it."""
+        ranges = self._ranges
+        index = bisect_right(ranges, diff(sequence, start), key=lambda known: diff(known[0], start)) - 1
+        return ranges[index] if index >= 0 and diff(ranges[index][1], sequence) > 0 else None
 
     def _cover(self, start: int, first: int, behind: int) -> None:
         """Add a range that a new piece covers and no other piece does."""
@@ -121,11 +135,17 @@ class Gap:
         self.size -= freed
         return freed
 
-    def blocks(self, start: int, max_blocks: int) -> list[tuple[int, int]]:
-        """At most `max_blocks` ranges, the one with the newest data first (RFC 2018, 4); `start` is RCV.NXT."""
-        ranges = self._ranges
-        newest = bisect_right(ranges, diff(self._latest, start), key=lambda known: diff(known[0], start)) - 1
-        blocks = ranges[:max_blocks]
-        if newest > 0:
-            blocks = [ranges[newest], *(block for block in blocks if block != ranges[newest])][:max_blocks]
-        return blocks
+    def blocks(self, start: int, max_blocks: int, later: int = 0) -> list[tuple[int, int]]:
+        """The ranges to report: the one with the newest data first, and then those that came last (RFC 2018, 4).
+
+        Args:
+            start: RCV.NXT.
+            max_blocks: the most ranges to return.
+            later: how many acknowledgments follow at once. They report newer ranges.
+        """
+        recent = [block for number in self._recent if (block := self._covering(start, number))]
+        recent += [block for block in self._ranges[:max_blocks] if block not in recent]
+        skipped = later * max_blocks
+        if skipped < len(recent):
+            recent = recent[skipped:] + recent[:skipped]
+        return recent[:max_blocks]

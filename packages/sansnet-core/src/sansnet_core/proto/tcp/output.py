@@ -157,18 +157,18 @@ class Output:
         """Reset the connection with a sequence number that the guest accepts."""
         self.reset(self.sender.ack_sequence, self.receiver.next)
 
-    def acknowledge(self) -> None:
-        """Send an acknowledgment, with SACK blocks if there is a gap."""
+    def acknowledge(self, later: int = 0) -> None:
+        """Send an acknowledgment, with SACK blocks if there is a gap; `later` more follow at once."""
         receiver, terms = self.receiver, self.terms
         options = b""
         if receiver.gap is not None and terms.sack:
-            options = sack_option(receiver.sack_blocks(terms.sack_blocks))
+            options = sack_option(receiver.sack_blocks(terms.sack_blocks, later))
         self._send(self.sender.ack_sequence, ACK, b"", options)
 
     def report_gap(self) -> None:
         """Send the acknowledgments of a gap that are due: without data, since data carries no SACK."""
-        for _ in range(self.receiver.take_reports(sack=self.terms.sack)):
-            self.acknowledge()
+        for later in reversed(range(self.receiver.take_reports())):
+            self.acknowledge(later)
 
     def new_data(self, now: float, *, ends: bool) -> bool:
         """Send as much of the unsent data as the guest's window has room for.
@@ -215,6 +215,7 @@ class Output:
         for sequence, payload in sender.retransmissions():
             self._send(sequence, ACK | PSH, payload)
         if sender.fin_is_missing:
+            sender.forget_timing()
             self._send(sender.una, ACK | FIN, b"")
 
     def shrink(self, terms: Terms) -> None:

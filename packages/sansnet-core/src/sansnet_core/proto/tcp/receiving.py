@@ -206,21 +206,21 @@ class Receiver:
         """Free the data held beyond a gap."""
         self.gap = None
 
-    def sack_blocks(self, max_blocks: int) -> list[tuple[int, int]]:
-        """At most `max_blocks` blocks held beyond a gap, the one with the newest data first (RFC 2018, 4)."""
-        return self.gap.blocks(self.next, max_blocks) if self.gap is not None else []
+    def sack_blocks(self, max_blocks: int, later: int = 0) -> list[tuple[int, int]]:
+        """The blocks to report of the data held beyond a gap; see `Gap.blocks`."""
+        return self.gap.blocks(self.next, max_blocks, later) if self.gap is not None else []
 
-    def take_reports(self, *, sack: bool) -> int:
+    def take_reports(self) -> int:
         """How many acknowledgments are to be sent at once because of the gap; then no more are due.
 
-        With SACK, one of them tells everything. Without it, the guest counts duplicates: one for each segment beyond
-        the gap (RFC 5681, 4.2), but no more than it needs for a fast retransmit.
+        One for each segment beyond the gap (RFC 5681, 4.2; RFC 2018, 4), but no more than a guest that counts
+        duplicates needs for a fast retransmit: lwIP and the BSDs count them with SACK too.
         """
         assert self.gap is not None
         self.ack_now = False
         late = self.gap.take_late()
         is_new = self.acknowledged != self.next  # then the first one is no duplicate
-        return 1 if sack else max(min(late, DUPLICATES) + is_new, 1)
+        return max(min(late, DUPLICATES) + is_new, 1)
 
     # acknowledgments and the window
 

@@ -19,16 +19,12 @@ from sansnet_core.mypyc import mypyc_attr
 from sansnet_core.orders import Buffer
 from sansnet_core.proto.tcp.handshake import Terms
 from sansnet_core.proto.tcp.loss import MAX_BURST, Loss
+from sansnet_core.proto.tcp.round_trips import MAX_RTO, RoundTrips
 from sansnet_core.proto.tcp.send_buffer import SendBuffer
-from sansnet_core.wire.tcp import HALF, MASK, TcpHeader, add, diff, parse_options
+from sansnet_core.wire.tcp import FIN, HALF, MASK, TcpHeader, add, diff, parse_options
 
 __all__ = ["Acked", "Sender"]
 
-MIN_RTO: Final = 0.2
-"""The least that the timer waits beyond SRTT, and so the least of all: Linux's TCP_RTO_MIN. RFC 6298, 2.4 recommends
-1 s, but the link to a guest has no long queues, unless an impairment makes them."""
-MAX_RTO: Final = 60.0
-INITIAL_RTO: Final = 1.0
 RTO_AFTER_SYN_LOSS: Final = 3.0
 """RFC 6298, 5.7."""
 RETRY_AFTER_RESET: Final = 0.002
@@ -37,6 +33,8 @@ DUPLICATES: Final = 3
 """Duplicate acknowledgments that begin a fast retransmit (RFC 5681, 3.2)."""
 _REST: Final = Struct("!IIIIddd")
 """The state of a sender with nothing to do: SND.UNA, windows, SND.WL1; RTO, SRTT and RTTVAR."""
+OVERRIDE: Final = 0.2
+"""Seconds that data waits for a window worth filling; RFC 9293, 3.8.6.2.1 recommends 0.1 to 1 s."""
 MAX_READ: Final = 256 * 1024
 """Bytes to read from the host at once. Larger reads cost no less per byte, and leave the processor's cache."""
 _MIN_SACK_OPTION: Final = 12
@@ -61,7 +59,7 @@ _NOTHING: Final = Acked(0, False, False)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Sender:
+class Sender(RoundTrips):
     """The sending half of one connection.
 
     Attributes:
@@ -73,7 +71,7 @@ class Sender:
         buffer: the bytes from the host.
         duplicates: duplicate acknowledgments since SND.UNA moved.
         loss: what is known to be lost, and its recovery; None if nothing is.
-        rto: seconds, with backoff. Once all is acknowledged, it lasts until a round trip is measured (RFC 6298, 5).
+        recover: SND.NXT when the last recovery began (RFC 6582); None once more than that is acknowledged.
         retries: retransmissions since the guest last acknowledged something new.
         retransmit_at: when the retransmission timer expires or, with nothing in flight, the persist timer (RFC 9293,
             3.8.6.1); `math.inf` if none is running.
@@ -81,18 +79,14 @@ class Sender:
     """
 
     __slots__ = (
-        "_rtt_sequence",
-        "_rtt_start",
-        "_rttvar",
-        "_srtt",
         "buffer",
         "duplicates",
         "largest_window",
         "loss",
         "next",
+        "recover",
         "retransmit_at",
         "retries",
-        "rto",
         "terms",
         "una",
         "window",
@@ -105,18 +99,15 @@ class Sender:
     wl1: int
 
     def __init__(self, iss: int) -> None:
+        super().__init__()
         self.una = iss
         self.next = iss
         self.buffer = SendBuffer()
-        self.rto = INITIAL_RTO
         self.retries = 0
         self.duplicates = 0
         self.loss: Loss | None = None
+        self.recover: int | None = None
         self.retransmit_at = inf
-        self._srtt: float | None = None
-        self._rttvar = 0.0
-        self._rtt_sequence = 0
-        self._rtt_start: float | None = None
 
     # handshake
 
@@ -230,10 +221,10 @@ class Sender:
             size = usable
             if size > self.terms.mss:
                 size -= size % self.terms.mss  # whole segments; the rest waits for room as any small one does
-        # Avoid silly windows (RFC 9293, 3.8.6.2.1), except with nothing in flight: then no acknowledgment will come
-        if size <= 0 or (size < unsent and size < self.terms.mss and in_flight):
+        # Avoid silly windows (RFC 9293, 3.8.6.2.1); with nothing in flight, half of the largest window is enough
+        if size < unsent and size < self.terms.mss and (in_flight or size <= 0 or size < self.largest_window >> 1):
             if self.retransmit_at == inf:
-                self.retransmit_at = now + self.rto  # the persist timer
+                self.retransmit_at = now + (self.rto if size <= 0 else OVERRIDE)  # the persist timer
             return b""
         if not in_flight:
             self.retransmit_at = now + self.rto
@@ -258,10 +249,6 @@ class Sender:
             self._rtt_sequence = (self.next + (1 if count == 1 else min(count, self.terms.mss))) & MASK
         self.next = (self.next + count) & MASK
 
-    def forget_timing(self) -> None:
-        """Stop timing: an acknowledgment of something sent twice may be for either (Karn; RFC 6298, 3)."""
-        self._rtt_start = None
-
     def free_buffers(self) -> int:
         """Free all data, which the guest will not take any more; the bytes freed."""
         self.loss = None
@@ -269,16 +256,19 @@ class Sender:
         return self.buffer.free()
 
     def probe(self, now: float) -> tuple[int, Buffer]:
-        """The persist timer has expired: send the next byte beyond the window (RFC 9293, 3.8.6.1), and back off.
+        """The persist timer has expired: fill a silly window, or send the next byte beyond a closed one and back off.
+
+        See RFC 9293, 3.8.6.2.1 and 3.8.6.1.
 
         Returns:
             Sequence number and payload.
         """
         sequence = self.next
-        payload = self.buffer.next_payload(1)
-        self._advance(1, now)
-        self.forget_timing()  # the guest may answer late
-        self.rto = min(self.rto * 2, MAX_RTO)
+        payload = self.buffer.next_payload(max(min(self.window, self.terms.mss), 1))
+        self._advance(len(payload), now)
+        if not self.window:
+            self.forget_timing()  # the guest may answer late
+            self.rto = min(self.rto * 2, MAX_RTO)
         self.retransmit_at = now + self.rto
         return sequence, payload
 
@@ -329,17 +319,21 @@ class Sender:
         if unrepeated and loss is not None and self.terms.sack and not loss.sacked:
             loss.found_spurious()
         # With SACK, only an acknowledgment that reports something new is a duplicate (RFC 6675, 2)
-        duplicate = news or not (size or changed or self.terms.sack)
+        duplicate = news or not (size or changed or self.terms.sack or tcp.flags & FIN)
         if not advance and self.next != self.una and duplicate:
             self.duplicates += 1
             recovering = loss is not None and loss.recover is not None
-            if not recovering and (self.duplicates == DUPLICATES or (loss is not None and self._sack_says_lost(loss))):
+            if not recovering and (self._counts_as_lost() or (loss is not None and self._sack_says_lost(loss))):
                 self._begin_recovery(lost_all=False)
                 news = True
         if advance or news:
             recovering = self.loss is not None and self.loss.recover is not None
             return tuple.__new__(Acked, (released, self.next == self.una, recovering))
         return _NOTHING
+
+    def _counts_as_lost(self) -> bool:
+        """Whether there are enough duplicates. Without SACK, those of the last recovery's segments may not count."""
+        return self.duplicates == DUPLICATES and (self.terms.sack or self.recover is None)
 
     def _window_opens(self, now: float) -> bool:
         """A closed window has opened. The guest dropped what was beyond it: a probe, or data before it closed.
@@ -366,37 +360,18 @@ class Sender:
         if self._rtt_start is not None and (acknowledgment - self._rtt_sequence) & MASK < HALF:
             self._sample(now - self._rtt_start)
             self._rtt_start = None
-        elif self.next != acknowledgment:
-            self._end_backoff()  # the guest answers, and what else it lacks is sent again soon
+        if self.recover is not None:
+            if diff(acknowledgment, self.recover) > 0:
+                self.recover = None
+                self._end_backoff()
+            else:
+                self._bound_backoff()
         self.retries = 0
         self.retransmit_at = now + self.rto if self.next != acknowledgment else inf
         released = self.buffer.release(count)
         if self.loss is not None and self.loss.acknowledged(acknowledgment):
             self.loss = None
         return released
-
-    def _end_backoff(self) -> None:
-        if self._srtt is None:
-            self.rto = INITIAL_RTO
-        else:
-            self._set_rto()
-
-    def _sample(self, rtt: float) -> None:
-        """Update SRTT, RTTVAR and RTO (RFC 6298, 2.2 and 2.3)."""
-        if self._srtt is None:
-            self._srtt = rtt
-            self._rttvar = rtt / 2
-        else:
-            error = rtt - self._srtt
-            self._rttvar += ((error if error > 0 else -error) - self._rttvar) / 4
-            self._srtt += error / 8
-        self._set_rto()
-
-    def _set_rto(self) -> None:
-        assert self._srtt is not None
-        variance = 4 * self._rttvar
-        rto = self._srtt + (variance if variance > MIN_RTO else MIN_RTO)
-        self.rto = rto if rto < MAX_RTO else MAX_RTO
 
     def _sack(self, blocks: tuple[tuple[int, int], ...]) -> bool:
         """Note which data the guest holds beyond a gap (RFC 2018, 5); blocks that were never sent are ignored.
@@ -435,8 +410,11 @@ class Sender:
         if self.loss is None:
             self.loss = Loss(self.una)
         self.loss.begin(self.una, self.next, lost_all=lost_all)
+        if self.recover is None or diff(self.una, self.recover) >= 0:
+            self._recovery_rto = 0.0
+        self.recover = self.next
         self.buffer.rewind()
-        self._rtt_start = None
+        self.forget_timing()
 
     def shrink(self, terms: Terms) -> None:
         """Take terms with a smaller MSS. All in flight counts as lost."""
@@ -483,7 +461,9 @@ class Sender:
                 break
             burst -= 1
             sequence = add(una, position)
-            loss.sent_again(add(sequence, len(payload)))
+            end = add(sequence, len(payload))
+            loss.sent_again(end)
+            self._sends_again(end)
             yield sequence, payload
 
     def _last_segment(self) -> Iterator[tuple[int, Buffer]]:
@@ -492,5 +472,6 @@ class Sender:
         end = buffer.held - buffer.unsent
         buffer.rewind()
         for position, payload in buffer.segments(max(end - self.terms.mss, 0), end, self.terms.mss, []):
+            self._sends_again(self.next)
             yield add(self.una, position), payload
         buffer.rewind()

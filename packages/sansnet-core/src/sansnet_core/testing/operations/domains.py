@@ -5,11 +5,25 @@ From these values follow the strategies of Hypothesis, and a program of bytes fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import wraps
 from typing import Any, Final, TypeVar, dataclass_transform
 
-__all__ = ["ANY_BYTES", "Operation", "among", "any_bytes", "decode_one", "domains", "encode_one", "operation"]
+from sansnet_core.errors import UsageError
+
+__all__ = [
+    "ANY_BYTES",
+    "Operation",
+    "among",
+    "any_bytes",
+    "check_fields",
+    "check_text",
+    "decode_one",
+    "domains",
+    "encode_one",
+    "operation",
+]
 
 ANY_BYTES: Final[Sequence[Any]] = ()
 """The values of a field that holds any bytes."""
@@ -28,8 +42,59 @@ class Operation:
 
 @dataclass_transform(frozen_default=True)
 def operation(cls: type[_T]) -> type[_T]:
-    """Make a class of operations."""
-    return dataclass(frozen=True, slots=True)(cls)
+    """Make a class of operations. A field of text must have one of its values; numbers may be others, too.
+
+    An operation with another text raises `UsageError`.
+    """
+    made = dataclass(frozen=True, slots=True)(cls)
+    texts = [name for name, values in domains(made).items() if any(isinstance(value, str) for value in values)]
+    if not texts:
+        return made
+    init: Any = made.__init__
+
+    def checked(self: _T, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        for name in texts:
+            check_text(made, name, getattr(self, name))
+
+    setattr(made, "__init__", wraps(init)(checked))  # noqa: B010  mypy allows no assignment to a method
+    return made
+
+
+def check_text(cls: type[Any], name: str, value: object) -> None:
+    """Check the value of a field of text.
+
+    Raises:
+        UsageError: it is not one of the field's values.
+    """
+    values = domains(cls)[name]
+    if value not in values:
+        raise UsageError(
+            f"{cls.__name__}.{name}: {value!r:.100} is none of {', '.join(map(repr, dict.fromkeys(values)))}"
+        )
+
+
+def check_fields(kinds: Collection[type[Any]], fixed: Mapping[str, Sequence[Any]]) -> None:
+    """Check fields whose values are fixed by the caller.
+
+    Args:
+        kinds: kinds of operations; each field must be one of some kind.
+        fixed: name of a field -> its values.
+
+    Raises:
+        UsageError: no kind has such a field, there are no values, or a text is none of its values.
+    """
+    for name, values in fixed.items():
+        having = [kind for kind in kinds if name in domains(kind)]
+        if not having:
+            known = sorted({each for kind in kinds for each in domains(kind)})
+            raise UsageError(f"{name}: there is no such field; the fields are {', '.join(known)}")
+        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+            raise UsageError(f"{name}: {values!r:.100} is not a list of values; write {name}=[...]")
+        for kind in having:
+            if any(isinstance(each, str) for each in domains(kind)[name]):
+                for value in values:
+                    check_text(kind, name, value)
 
 
 def among(*values: _T) -> _T:

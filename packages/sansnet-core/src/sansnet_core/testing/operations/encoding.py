@@ -15,7 +15,11 @@ MAX_OPERATIONS = 500
 
 
 def decode(program: bytes) -> tuple[Setting, list[Operation]]:
-    """Read a program: a setting, and operations until the bytes are used up. All bytes are a program."""
+    """Read a program: a setting, and operations until the bytes are used up. All bytes are a program.
+
+    Returns:
+        The setting and the operations: the two arguments of `run`.
+    """
     setting, rest = decode_one(Setting, memoryview(program))
     operations: list[Operation] = []
     while rest and len(operations) < MAX_OPERATIONS:

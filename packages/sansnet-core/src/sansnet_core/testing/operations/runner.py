@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from sansnet_core.config import NetworkConfig
+from sansnet_core.errors import UsageError
 from sansnet_core.testing.operations import guest_deeds, host_deeds, program_deeds
 from sansnet_core.testing.operations.domains import Operation
 from sansnet_core.testing.operations.settings import Setting
@@ -25,9 +26,13 @@ def do(world: World, operations: Iterable[Operation]) -> None:
 
     Raises:
         AssertionError: the network does what it must not.
+        UsageError: one of them is no operation.
     """
     for one in operations:
-        _DEEDS[type(one)](world, one)
+        deed = _DEEDS.get(type(one))
+        if deed is None:
+            raise UsageError(f"operations: {one!r:.100} is none of the kinds in OPERATIONS")
+        deed(world, one)
         world.settle()
 
 

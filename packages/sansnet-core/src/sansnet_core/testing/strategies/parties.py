@@ -7,7 +7,7 @@ from typing import Final
 
 from sansnet_core.addresses import AnyAddress, Prefix, checked_port, format, packed
 from sansnet_core.config import NetworkConfig
-from sansnet_core.errors import UsageError
+from sansnet_core.errors import UsageError, expect
 from sansnet_core.testing.guest import GuestStack
 from sansnet_core.testing.pair import GATEWAY, GATEWAY6, SERVER, SERVER6
 
@@ -61,6 +61,7 @@ class Parties:
         destinations: Collection[AnyAddress] | None = None,
         ports: Collection[int] | None = None,
     ) -> None:
+        expect("config", config, NetworkConfig, "a NetworkConfig")
         self.config = config
         self.ports = _PORTS if ports is None else _checked(ports)
         self.is_aimed = destinations is not None
