@@ -76,7 +76,7 @@ def draw(results: Results) -> str:
     width = MARGIN + NAMES + 2 * HALF + GAP + MARGIN
     lines: list[str] = []
     y = TOP
-    for title, rows in grouped([row for row in results.rows if results.ratios(row)]):
+    for title, rows in grouped([row for row in results.rows if results.ratios(row).keys() - {results.reference}]):
         y += TITLE
         lines.append(_text(MARGIN, y - 7, title, "text", weight="bold"))
         for row in rows:

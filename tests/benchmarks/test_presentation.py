@@ -141,3 +141,11 @@ def test_no_cell_has_two_rows_of_one_program() -> None:
     rows = [tuple(line.split("|")[1:3]) for line in table.splitlines() if line.startswith("|")]
     assert len(rows) > 20
     assert len(set(rows)) == len(rows)
+
+
+def test_a_row_without_a_ratio_of_another_program_is_not_drawn() -> None:
+    found = results()
+    assert "burst-lost" not in draw(found)
+    found.add("pasta-13", Sample("burst-lost", 1))
+    assert found.ratios(ROWS[2]) == {"pasta-13": 1}
+    assert "burst-lost" not in draw(found)

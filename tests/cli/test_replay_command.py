@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import code
 import re
 import signal
 import stat
@@ -16,11 +17,14 @@ from trio.testing import MockClock
 
 from sansnet_cli import __version__
 from sansnet_cli.options.records import CommandLineError
-from sansnet_cli.replay import command
+from sansnet_cli.replay import command, prompt
 from sansnet_cli.replay.command import replay
 from sansnet_cli.replay.parser import parse
-from sansnet_core.recording import Replay
+from sansnet_core import Network
+from sansnet_core.recording import Failure, RecordedNetwork, Replay
 from sansnet_core.recording.format import MAGIC
+from sansnet_core.testing import SECRET, make_config
+from sansnet_core.variant import VARIANT
 from sansnet_trio.testing import open_simulated_guest
 
 SERVER: Final = "192.0.2.80"
@@ -152,8 +156,8 @@ def test_a_difference_is_shown_and_ends_it(
         r"sansnet: net\.rec: input \d+, .*: frame \d+ of \d+ differs .*: the recording has `IP .*, the replay .*\n",
         err,
     )
-    assert out.endswith("; the last one has another output\n")
     number = int(re.findall(r"input (\d+)", err)[0])
+    assert out.endswith(f"; input {number} has other outputs than the recording\n")
     assert out.startswith(f"net.rec: {number} inputs over ")
     assert number < inputs
 
@@ -172,7 +176,7 @@ def test_it_goes_on_after_a_difference_if_asked(
 
 def test_a_difference_of_versions_is_named(capsys: pytest.CaptureFixture[str], file: str, recording: bytes) -> None:
     other = change(recording, b"welcome", b"welcomf")
-    version = __version__.encode()
+    version = f"{__version__} ({VARIANT})".encode()
     Path(file).write_bytes(change(other, b"\x06" + bytes([len(version)]) + version, b"\x06\x039.9"))
     err = run(capsys, file)[2]
     assert err.startswith(f"sansnet: net.rec: sansnet 9.9 recorded it, and this is {__version__}\n")
@@ -387,3 +391,40 @@ def test_a_beginning_that_computes_for_ever_is_an_error(
     status, _, errors = run(capsys, file)
     assert (status, errors.count("\n")) == (1, 1)
     assert "more than 0.3 s of processor time" in errors
+
+
+@pytest.mark.parametrize("words", [("--until", "99999"), ("--at", "99999")])
+def test_an_end_behind_the_end_is_told(capsys: pytest.CaptureFixture[str], file: str, words: tuple[str, str]) -> None:
+    status, out, _ = run(capsys, file, *words)
+    assert status == 0
+    assert out.endswith(f"; {' '.join(words)} is behind the last of them\n")
+    assert "behind" not in run(capsys, file, words[0], "1")[1]
+
+
+@pytest.mark.parametrize("count", [-1, 0, "x", 1.5, True])
+def test_the_prompt_says_how_to_step(capsys: pytest.CaptureFixture[str], recording: bytes, count: Any) -> None:
+    names: dict[str, Any] = {}
+    made = Replay(recording)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "interact", lambda banner, local, exitmsg: names.update(local))
+        prompt.interact(made, None)
+    assert names["step"](count) is None
+    assert capsys.readouterr().out.startswith(f"step({count!r}): give the number of inputs to replay, 1 or more")
+    assert made.number == 0
+
+
+def test_a_recording_of_a_failure_ends_with_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(network: Network, now: float) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(Network, "guest_attached", fail)
+    failures: list[Failure] = []
+    network = RecordedNetwork(make_config(), now=0.0, secret=SECRET, failed=failures.append)
+    with pytest.raises(RuntimeError):
+        network.guest_attached(1.0)
+    (tmp_path / "failure.rec").write_bytes(failures[0].recording)
+    status, out, _ = run(capsys, str(tmp_path / "failure.rec"))
+    assert status == 0
+    assert out.endswith("all outputs are the same; the last one raises RuntimeError: a mistake\n")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from sansnet_cli.output import report
 from sansnet_core import Action, Ipv4Config, NetworkConfig
 from sansnet_core.addresses import parse
+from sansnet_core.impairment import NetemStatistics
 from sansnet_core.policy import ProxyConfig, ProxyKind, parse_rule
 from sansnet_core.ports import TCP, UDP, parse_all
 from sansnet_trio.forward.binding import ListenAddress
@@ -80,3 +83,13 @@ def test_the_policy_is_part_of_the_configuration(capsys: pytest.CaptureFixture[s
 )
 def test_a_refused_system_call_has_a_remedy(error: OSError, sentence: str) -> None:
     assert sentence in report.reason(error)
+
+
+def test_frames_without_room_in_the_queue_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    counters = NetemStatistics(overflowed=3)
+    driver: Any = SimpleNamespace(**dict.fromkeys(report._COUNTERS, 0), impaired_up=counters, impaired_down=None)
+    network: Any = SimpleNamespace(drops={}, last_drops={})
+    report.statistics(network, driver)
+    assert capsys.readouterr().err == (
+        "sansnet: frames from the guest that were lost because the queue of the impairment had no room: 3\n"
+    )

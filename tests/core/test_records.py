@@ -125,3 +125,17 @@ def test_the_signature_shows_the_fields() -> None:
     assert str(inspect.signature(Point)) == "(*, x: int, y: int = 0)"
     assert str(inspect.signature(Marked)) == "(*, x: int, y: int = 1, mark: str = '+')"
     assert str(inspect.signature(Late)) == "(*, decimal: 'Decimal')"
+
+
+def test_similar_fields_are_named() -> None:
+    class Places(Record):
+        first_address: int = 0
+        gateway: int = 0
+
+    for wrong, ending in (
+        ("addres", "; similar ones are first_address"),
+        ("gatway", "; similar ones are gateway"),
+        ("z", ""),
+    ):
+        with pytest.raises(TypeError, match=f"Places has no field {wrong}{ending}$"):
+            Places(**{wrong: 1})

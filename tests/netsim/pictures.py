@@ -83,7 +83,7 @@ def _table(direction: str, outcomes: Mapping[Cell, Outcome]) -> str:
         parts.append(_text(_LEFT + _WIDTH * (column + 0.5), 70, f"loss {loss:.0%}"))
     for row, (path, buffer, flows) in enumerate(rows):
         top = _TOP + _HEIGHT * row
-        label = f"{path.name}; {buffer >> 10} KiB; {flows} flow{'s' * (flows > 1)}"
+        label = f"{path.name}; {_amount(buffer)}; {flows} flow{'s' * (flows > 1)}"
         parts.append(_text(_LEFT - 10, top + 17, label, "end"))
         for column, (delay, loss) in enumerate(columns):
             cell = Cell(direction, path, delay, buffer, flows, loss)
@@ -134,6 +134,10 @@ def _steps(progress: Iterable[tuple[float, int]], longest: float) -> list[tuple[
         if not points or x - points[-1][0] >= 2 or y - points[-1][1] >= 2:
             points.append((x, y))
     return [*points, (x, y)]
+
+
+def _amount(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
 
 
 def _to(direction: str) -> str:

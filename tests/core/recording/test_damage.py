@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sansnet_core import Network, Reason, SocketId, addresses, snapshot
+from sansnet_core import Network, Reason, SocketId, __version__, addresses, snapshot
 from sansnet_core.proto.udp.flow import ForwardedPort
 from sansnet_core.proxy.socks5 import associate_request
 from sansnet_core.recording import Capture, RecordingError, Replay, conversation
@@ -24,8 +24,9 @@ from sansnet_core.recording.format import Beginning, Writer
 from sansnet_core.resolver.exchange import Exchange
 from sansnet_core.resolver.lookups import Lookups
 from sansnet_core.snapshot import TooLarge, load, save
-from sansnet_core.testing import make_config
+from sansnet_core.testing import SECRET, make_config
 from sansnet_core.timers import Timers
+from sansnet_core.variant import COMPILED, VARIANT
 from tests.core.recording.sessions import begun
 
 MAGIC: Final = b"sansnet recording 1\n"
@@ -400,3 +401,39 @@ def test_outputs_of_a_damaged_state_that_are_none_are_an_error(monkeypatch: pyte
     number, error = replayed(WHOLE)
     assert number > 0
     assert "gives no outputs" in str(error)
+
+
+OTHER: Final = "pure Python" if COMPILED else "compiled"
+
+
+def with_state(version: str) -> Replay:
+    """A recording that begins with a saved state."""
+    session = begun()
+    context = session.recorded._context
+    return Replay(
+        changed(
+            version=version, config=context.config, secret=SECRET, now=context.now, state=session.recorded._save(None)
+        )
+    )
+
+
+def test_a_state_of_the_other_variant_is_refused() -> None:
+    with pytest.raises(
+        RecordingError, match=rf"has a saved state of the variant {OTHER}, which this one \({VARIANT}\)"
+    ):
+        with_state(f"1 ({OTHER})")
+
+
+@pytest.mark.parametrize("version", ["1", f"1 ({VARIANT})"])
+def test_a_state_of_this_variant_or_of_an_unnamed_one_is_loaded(version: str) -> None:
+    assert with_state(version).run() == 0
+
+
+def test_a_recording_without_a_state_goes_to_the_other_variant() -> None:
+    replay = Replay(changed(version=f"1 ({OTHER})"))
+    assert (replay.run(), replay.version, replay.variant) == (0, "1", OTHER)
+
+
+def test_a_recording_names_its_variant() -> None:
+    replay = Replay(WHOLE)
+    assert (replay.version, replay.variant) == (__version__, VARIANT)

@@ -15,7 +15,7 @@ from sansnet_core import LinkConfig, Network, Reason, Rule, SendStream, SocketId
 from sansnet_core.errors import ConfigError, UsageError
 from sansnet_core.policy import Action
 from sansnet_core.recording import Capture, RecordedNetwork, RecordingError, Replay, ReplayDifference, conversation
-from sansnet_core.recording.calls import ARGUMENTS, METHODS, Call
+from sansnet_core.recording.calls import ARGUMENTS, METHODS, Call, Ending, Raised
 from sansnet_core.recording.differences import difference_texts, outcome_text
 from sansnet_core.recording.format import Counted
 from sansnet_core.recording.texts import value_text
@@ -340,3 +340,19 @@ def test_orders_and_arguments_have_texts() -> None:
     data: Any = Digest(9, b"", 0)
     assert value_text(SendStream(SocketId(5), data)) == "SendStream(socket=5, data=<9 bytes>)"
     assert repr(Digest(20, bytes(20), 1)) == f"<20 bytes {'00' * 16}... sum 00000001>"
+
+
+def test_a_replay_does_not_go_back() -> None:
+    replay = Replay(b"".join(finished(next(iter(SESSIONS))).recording))
+    last = replay.run()
+    assert replay.ended
+    assert replay.run(until=last) == last
+    with pytest.raises(UsageError, match=f"until: 1 is before the last input, {last}; begin another Replay"):
+        replay.run(until=1)
+    with pytest.raises(UsageError, match="at: -1 is before the last input, at "):
+        replay.run(at=-1)
+
+
+def test_a_difference_has_no_lines_of_code() -> None:
+    raised = Raised(Ending.RECOVERED, "KeyError", "5\n  File core.py\n    x[5]")
+    assert outcome_text(Call.GUEST_ATTACHED, (raised,)) == "KeyError: 5"

@@ -284,8 +284,15 @@ def replace(record: R, /, **changes: Any) -> R:
     return record.__replace__(**changes)
 
 
+_ALIKE: Final = 3
+"""Letters that similar words have in common, at their beginning."""
+
+
 def _mismatch(name: str, names: tuple[str, ...], fields: dict[str, Any]) -> str:
     unknown = [field for field in fields if field not in names]
     if unknown:
-        return f"{name} has no field {', '.join(unknown)}"
+        begins = {part[:_ALIKE] for word in unknown for part in word.split("_") if len(part) >= _ALIKE}
+        similar = [each for each in names if begins & {part[:_ALIKE] for part in each.split("_")}]
+        proposal = f"; similar ones are {', '.join(similar)}" if similar else ""
+        return f"{name} has no field {', '.join(unknown)}{proposal}"
     return f"{name} needs {', '.join(field for field in names if field not in fields)}"

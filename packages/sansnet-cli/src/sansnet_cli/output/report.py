@@ -56,8 +56,14 @@ _COUNTERS: Final = {
     "sockets": "sockets still open",
 }
 """The counters of `DriverStatistics` that are printed, with their descriptions."""
-_IMPAIRED: Final = ("lost", "overflowed", "duplicated", "reordered", "corrupted")
-"""The counters of `NetemStatistics` that are printed."""
+_IMPAIRED: Final = {
+    "lost": "that were lost by the impairment",
+    "overflowed": "that were lost because the queue of the impairment had no room",
+    "duplicated": "that were duplicated by the impairment",
+    "reordered": "that were reordered by the impairment",
+    "corrupted": "that were corrupted by the impairment",
+}
+"""The counters of `NetemStatistics` that are printed, with their descriptions."""
 
 
 class Destination(Protocol):
@@ -259,7 +265,7 @@ def statistics(network: NetworkStatistics, driver: DriverStatistics) -> None:
     for direction, counters in (("from", driver.impaired_up), ("to", driver.impaired_down)):
         for name in _IMPAIRED if counters is not None else ():
             if value := getattr(counters, name):
-                inform(f"frames {direction} the guest that were {name} by the impairment: {value}")
+                inform(f"frames {direction} the guest {_IMPAIRED[name]}: {value}")
     for reason, count in sorted(network.drops.items(), key=lambda item: -item[1]):
         last = ", ".join(map(str, network.last_drops.get(reason, ())))
         inform(f"dropped: {count}: {reason.value}{last and f'; last: {last}'}")

@@ -165,10 +165,17 @@ class _Command:
         elif self._options.keep_going:
             result = f"{self._differences} of them have other outputs"
         else:
-            result = "the last one has another output"
+            result = f"input {number} has other outputs than the recording"
         time = f"over {seconds:.3f} s" if seconds >= 0 else "with times before the beginning"
         if number < self._options.begin and self._options.begin > 1:
             result += f"; --from {self._options.begin} is behind the last of them, so nothing is shown"
+        options = self._options
+        if options.until is not None and number < options.until and self._replay.ended:
+            result += f"; --until {options.until} is behind the last of them"
+        if options.at is not None and seconds < options.at and self._replay.ended:
+            result += f"; --at {options.at:g} is behind the last of them"
+        if self._last is not None and self._last.raised and self._replay.ended:
+            result += f"; the last one raises {self._last.raised.splitlines()[0]}"
         line = f"{self._options.file}: {inputs} {time}; {result}"
         if self._options.pcapng == "-":
             say(line)

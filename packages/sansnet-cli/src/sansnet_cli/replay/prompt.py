@@ -31,6 +31,9 @@ def interact(replay: Replay, last: Step | None) -> None:
 
     def step(count: int = 1) -> Step | None:
         """Replay some inputs and print them; returns the last one, or None at the end of the recording."""
+        if type(count) is not int or count < 1:
+            print(f"step({count!r:.100}): give the number of inputs to replay, 1 or more; a replay does not go back")
+            return None
         done = None
         for _ in range(count):
             try:

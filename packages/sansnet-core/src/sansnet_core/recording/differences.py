@@ -21,9 +21,13 @@ _VALUES: Final = frozenset(VALUES)
 
 
 def outcome_text(number: int, outcome: tuple[Any, ...]) -> str:
-    """The exception and the result of a call."""
-    shown = [f"{each.error}: {each.text}" if isinstance(each, Raised) else _result(number, each) for each in outcome]
+    """The exception and the result of a call. Of the exception only the first line, without the lines of code."""
+    shown = [_first_line(each) if isinstance(each, Raised) else _result(number, each) for each in outcome]
     return " and ".join(shown) or "nothing"
+
+
+def _first_line(raised: Raised) -> str:
+    return f"{raised.error}: {raised.text}".splitlines()[0]
 
 
 def _result(number: int, result: Any) -> str:

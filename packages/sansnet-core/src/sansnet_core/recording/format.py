@@ -73,7 +73,8 @@ class Beginning(NamedTuple):
     """The first part of a recording.
 
     Attributes:
-        version: of sansnet_core.
+        version: of sansnet_core, a space, and its variant in parentheses (see `sansnet_core.variant`). Old recordings
+            do not have the variant.
         config: the configuration at that time.
         secret: see `Network`.
         now: the time of the last input before it.

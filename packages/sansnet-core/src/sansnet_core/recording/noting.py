@@ -11,6 +11,7 @@ from sansnet_core.recording.calls import Ending, Entry, Raised
 from sansnet_core.recording.notes import Notes, note_nothing
 from sansnet_core.recording.ring import Ring
 from sansnet_core.snapshot import save
+from sansnet_core.variant import VARIANT
 
 if TYPE_CHECKING:
     from sansnet_core.config import NetworkConfig
@@ -173,7 +174,8 @@ class NotingNetwork(Network):
 
         context = self._context
         now = context.now if now is None else now
-        return Beginning(__version__, config or context.config, self._secret, now, self._epoch, state)
+        version = f"{__version__} ({VARIANT})"
+        return Beginning(version, config or context.config, self._secret, now, self._epoch, state)
 
     def _save(self, limit: int | None) -> bytes:
         """The state of the network; see `snapshot.save`. The configuration and what is made of it are left out."""

@@ -21,6 +21,7 @@ from sansnet_core.recording.format import Beginning, Checkpoint, Counted, Part, 
 from sansnet_core.recording.network import RecordedNetwork
 from sansnet_core.recording.texts import call_text
 from sansnet_core.snapshot import load
+from sansnet_core.variant import VARIANT
 
 __all__ = ["Effect", "RecordingError", "Replay", "ReplayDifference", "Step"]
 
@@ -145,9 +146,11 @@ class Replay:
         can_replay: whether the inputs are replayed.
         config: the configuration that the recording begins with.
         version: the version of sansnet_core that made it. Another one may do other things.
+        variant: the variant of that (`sansnet_core.variant`); None in recordings of before it was written.
         epoch: see `RecordedNetwork`.
         began: time of the clock at the beginning, in seconds.
         number: of the last input.
+        ended: whether the last input of the recording is known to be replayed.
         differences: how many steps differed.
 
     Raises:
@@ -160,6 +163,7 @@ class Replay:
         self._parts = parts((data,) if isinstance(data, bytes) else data)
         self._stops = stop_at_difference
         self.number = self.differences = 0
+        self.ended = False
         self._next: Part | None = None
         self._network: _Network | None = None
         self._held: Exception | None = None
@@ -168,7 +172,8 @@ class Replay:
             raise RecordingError("the recording is cut off: it has no beginning", 0)
         beginning = first.entry
         self.config = beginning.config
-        self.version = beginning.version
+        self.version, _, variant = beginning.version.partition(" ")
+        self.variant = variant.strip("()") or None
         self.epoch = float(beginning.epoch)
         self.began = float(beginning.now)
         self._now = self.began
@@ -187,6 +192,12 @@ class Replay:
             self._load(part, network, beginning.state, beginning.config)
 
     def _load(self, part: Part, network: RecordedNetwork, state: bytes, config: NetworkConfig) -> None:
+        if self.variant not in (None, VARIANT):
+            raise RecordingError(
+                f"the recording has a saved state of the variant {self.variant:.20}, which this one ({VARIANT}) cannot "
+                "load; replay it with the variant that made it",
+                part.position.block,
+            )
         policy = make_evaluator(config)
         try:
             network.load_state(load(state, network, (config, policy, *config.rules)))
@@ -232,6 +243,7 @@ class Replay:
         while self._next is None:
             part = next(self._parts, None)
             if part is None:
+                self.ended = True
                 return None
             if isinstance(part.entry, Checkpoint):
                 if self._network is not None and isinstance(part.entry.config, NetworkConfig):
@@ -251,7 +263,16 @@ class Replay:
 
         Returns:
             The number of the last input that was replayed.
+
+        Raises:
+            UsageError: the input or the time is before the present one, and a replay does not go back.
         """
+        if until is not None and until < self.number:
+            raise UsageError(f"until: {until} is before the last input, {self.number}; begin another Replay")
+        if at is not None and self.number and at < self._now - self.began:
+            raise UsageError(
+                f"at: {at} is before the last input, at {self._now - self.began:g} s; begin another Replay"
+            )
         for _ in self.steps(until, at):
             pass
         return self.number
