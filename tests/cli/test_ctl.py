@@ -275,6 +275,7 @@ def test_counters_are_lines() -> None:
         "driver": {"frames_received": 7},
         "flows": {"tcp_flows": 1},
         "tcp_held": 0,
+        "tcp_lost": 5,
         "ignored": 3,
         "drops": {
             "TCP_LIMIT": {"count": 2, "meaning": "TCP connection beyond the configured limit"},
@@ -302,6 +303,7 @@ def test_counters_are_lines() -> None:
         "frames received 7",
         "tcp flows 1",
         "tcp bytes held 0",
+        "tcp bytes lost 5",
         "frames ignored 3",
         "dropped: TCP connection beyond the configured limit 2",
         "tcp [2001:db8::1]:4000 to 192.0.2.1:80",

@@ -14,6 +14,7 @@ def test_counters_read_well() -> None:
         drops={Reason.ARP_MALFORMED: 1, Reason.IP_DESTINATION: 3},
         tcp_held=65536,
         ignored=4,
+        tcp_lost=7,
         last_drops={Reason.IP_DESTINATION: (dropped,)},
     )
     assert str(statistics).splitlines() == [
@@ -21,6 +22,7 @@ def test_counters_read_well() -> None:
         "tcp flows: 2",
         "udp flows: 0",
         "tcp bytes held: 65536",
+        "tcp bytes lost: 7",
         f"dropped: 3: {Reason.IP_DESTINATION.value}; last: tcp 10.0.2.15:40000 to 127.0.0.1:53",
         f"dropped: 1: {Reason.ARP_MALFORMED.value}",
     ]

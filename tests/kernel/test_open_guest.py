@@ -36,6 +36,7 @@ from sansnet_trio import (
     open_guest,
     run_guest,
 )
+from sansnet_trio.front.ending import LastData
 from tests.lab.namespaces import eventually
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -602,23 +603,53 @@ def test_a_port_that_cannot_be_bound_leaves_nothing_behind() -> None:
 # the end
 
 
-@pytest.mark.parametrize(("ends", "waits"), [(True, 1), (False, 0)])
+@pytest.mark.parametrize("ends", [True, False])
 def test_the_last_data_of_a_command_that_ends_by_itself_are_waited_for(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, ends: bool, waits: int
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, ends: bool
 ) -> None:
-    waited: list[GuestNetwork] = []
+    waits: list[bool] = []
 
-    async def deliver(network: GuestNetwork) -> int:
-        waited.append(network)
-        return 7
+    class Lossy(LastData):
+        async def wait(self, *, briefly: bool = False) -> None:
+            waits.append(briefly)
+
+        def loss(self) -> str | None:
+            return "7 bytes are lost"
 
     async def main() -> None:
         async with open_guest(["true"] if ends else ["sleep", "100"], OPTIONS) as guest:
             if ends:
                 await guest.wait()
 
-    monkeypatch.setattr("sansnet_trio.front.command.deliver", deliver)
+    monkeypatch.setattr("sansnet_trio.front.command.LastData", Lossy)
     run(main)
-    assert len(waited) == waits
+    assert waits == [not ends]
     told = [record.getMessage() for record in caplog.records if record.name == "sansnet"]
-    assert told == ["the command has ended, and the host did not take 7 bytes that it had sent"] * waits
+    assert told == ["7 bytes are lost"] * ends
+
+
+def test_a_wait_for_the_last_data_that_is_cancelled_tells_the_loss(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[bool] = []
+
+    class Endless(LastData):
+        async def wait(self, *, briefly: bool = False) -> None:
+            waits.append(briefly)
+            await trio.sleep_forever()
+
+        def loss(self) -> str | None:
+            return "7 bytes are lost"
+
+    async def main() -> None:
+        with trio.CancelScope() as scope:
+            async with open_guest(["true"], OPTIONS) as guest:
+                await guest.wait()
+                scope.cancel()
+        assert scope.cancelled_caught
+
+    monkeypatch.setattr("sansnet_trio.front.command.LastData", Endless)
+    run(main)
+    assert waits == [False, False]  # half a second that is not cancelled, and the rest
+    told = [record.getMessage() for record in caplog.records if record.name == "sansnet"]
+    assert told == ["7 bytes are lost"]

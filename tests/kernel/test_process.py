@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import shlex
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from tests.lab import GATEWAY4, HOST4, HOST6, RUN_SANSNET, SERVER4, USER, Guest, Lab, eventually
 from tests.lab.namespaces import running
 from tests.lab.processes import outside
+from tests.lab.terminals import Terminal, terminal
 
 SOON: Final = 4.0
 """Seconds that an end takes at most, on a busy machine too. A process that does not end by itself is killed after 5."""
@@ -301,46 +301,6 @@ def test_nothing_is_left_behind(lab: Lab) -> None:
     for command, user in ((["true"], None), (["no-such-program"], None), (["true"], USER)):
         lab.sansnet([], command, user=user, env={**os.environ, "TMPDIR": str(temporary)})
     assert state() == before
-
-
-class Terminal:
-    """A pseudo-terminal, whose session a command leads."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
-        os.set_blocking(self._master, False)
-        self.output = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def expect(self, text: str) -> None:
-        """Read until a text has come."""
-        deadline = time.monotonic() + 60
-        while text not in self.output:
-            assert time.monotonic() < deadline, self.output
-            try:
-                self.output += os.read(self._master, 4096).decode()
-            except BlockingIOError:
-                time.sleep(0.01)
-
-    def close(self) -> None:
-        """End the command, if it still runs."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(5)
-        os.close(self._master)
-
-
-@contextmanager
-def terminal(command: list[str]) -> Iterator[Terminal]:
-    made = Terminal(command)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @contextmanager

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.test_process import gone, terminal
+from tests.kernel.test_process import gone
 from tests.lab import RUN_SANSNET, SERVER4, USER, Lab, eventually
 from tests.lab.namespaces import running
 from tests.lab.processes import broker, children, descendants, reaper
+from tests.lab.terminals import terminal
 
 USERS = pytest.mark.parametrize("user", [None, USER], ids=["root", "user"])
 WAYS = pytest.mark.parametrize("options", [[], ["--host-processes"]], ids=["own", "host"])

@@ -470,4 +470,4 @@ class Network(Copyable):
     def statistics(self) -> NetworkStatistics:
         """Current counters and sizes."""
         protocols = self._protocols
-        return collect(self._context, protocols.received, protocols.sent, protocols.statistics(), self._tcp.held)
+        return collect(self._context, protocols.received, protocols.sent, protocols.statistics(), self._tcp)

@@ -117,8 +117,8 @@ class FlowReport:
     host: Endpoint
     inbound: bool
     state: str
-    """`UNDECIDED` without a verdict. Else, for TCP, the state of the connection to the guest, or `CLOSING` if only the
-    host has data to take; `OPEN` for the others."""
+    """`UNDECIDED` without a verdict. Else, for TCP, the state of the connection to the guest, or `CLOSING` if one
+    direction is closed at least; `OPEN` for the others."""
     sent: int
     """Payload bytes from the guest to the host."""
     received: int
@@ -127,6 +127,10 @@ class FlowReport:
     """The host name that `remote` stands for; None if it stands for none."""
     rule: str | None = None
     """The rule that decided: its label, or its text; None for the default action, and without a verdict."""
+    undelivered: int = 0
+    """For TCP: bytes from the guest that are acknowledged, and that the host's socket has not taken yet."""
+    ended: bool = False
+    """For TCP: whether the guest has sent all of its data, and FIN."""
 
     def __str__(self) -> str:
         return f"{_ends(self)} {self.state}: {self.sent} bytes sent, {self.received} received"

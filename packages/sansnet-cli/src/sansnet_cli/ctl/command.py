@@ -96,6 +96,7 @@ def _show_counters(answer: Answer) -> str:
             rows.append((name.replace("_", " "), str(value)))
     rows += [(name.replace("_", " "), str(value)) for name, value in answer["flows"].items()]
     rows.append(("tcp bytes held", str(answer["tcp_held"])))
+    rows.append(("tcp bytes lost", str(answer["tcp_lost"])))
     rows.append(("frames ignored", str(answer["ignored"])))
     for name, drop in answer["drops"].items():
         rows.append((f"dropped: {drop['meaning']}", str(drop["count"])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -10,7 +11,7 @@ import trio
 from sansnet_cli.output import report
 from sansnet_cli.runtime.session import Session
 from sansnet_cli.runtime.signals import CommandSignals
-from sansnet_trio.front.ending import deliver, drain
+from sansnet_trio.front.ending import LastData
 from sansnet_trio.guest.command import CommandGuest
 from sansnet_trio.guest.errors import GuestError
 from sansnet_trio.links import Link, LinkClosed
@@ -23,11 +24,13 @@ __all__ = ["serve"]
 _GRACE: Final = 1.0
 """Seconds between SIGHUP and SIGKILL for a command whose network is gone."""
 _TELL_AFTER: Final = 1.0
-"""Seconds of waiting for the host until a message says so."""
+"""Seconds of waiting for the last data until a message says so."""
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-def serve(session: Session, link: Link, guest: CommandGuest[Setup], signals: CommandSignals) -> int:
+def serve(
+    session: Session, link: Link, guest: CommandGuest[Setup], signals: CommandSignals, on_end: Callable[[], None]
+) -> int:
     """Serve the network of a command until the command ends.
 
     Args:
@@ -35,6 +38,7 @@ def serve(session: Session, link: Link, guest: CommandGuest[Setup], signals: Com
         link: the guest's link.
         guest: the guest, whose command has started.
         signals: the signals to pass on to the command.
+        on_end: called when the command and its background processes have ended.
 
     Returns:
         The command's exit status, or the negative number of the signal that ended it.
@@ -42,15 +46,23 @@ def serve(session: Session, link: Link, guest: CommandGuest[Setup], signals: Com
     Raises:
         GuestError: the command could not begin, or the guest's interface went away.
     """
-    return trio.run(_CommandServer(session, link, guest, signals).run)
+    return trio.run(_CommandServer(session, link, guest, signals, on_end).run)
 
 
 class _CommandServer:
-    def __init__(self, session: Session, link: Link, guest: CommandGuest[Setup], signals: CommandSignals) -> None:
+    def __init__(
+        self,
+        session: Session,
+        link: Link,
+        guest: CommandGuest[Setup],
+        signals: CommandSignals,
+        on_end: Callable[[], None],
+    ) -> None:
         self._session = session
         self._link = link
         self._guest = guest
         self._signals = signals
+        self._on_end = on_end
         self._network: GuestNetwork | None = None
         self._status: int | None = None
         """Exit status of the command, once it has ended. Failures after that do not change it."""
@@ -78,21 +90,22 @@ class _CommandServer:
     async def _serve(self) -> None:
         async with self._session.serving(self._link) as self._network:
             self._status = await self._guest.wait()
+            last = LastData(self._network)
             await self._guest.end_remaining()
-            await drain(self._network)
-            if self._status >= 0:  # a signal is to end everything soon
-                await self._deliver(self._network)
+            await self._deliver(last, briefly=self._status < 0)  # a signal is to end everything soon
 
-    async def _deliver(self, network: GuestNetwork) -> None:
-        """Let the host take what the command has left in closed connections; a signal ends that."""
-        self._signals.separate = True  # those of the terminal are for us alone now
+    async def _deliver(self, last: LastData, *, briefly: bool) -> None:
+        """Let the guest's kernel send the last data of the command, and the host take them; a signal ends that."""
+        await trio.lowlevel.checkpoint()  # signals of the terminal that have arrived were for the command
+        self._on_end()
+        self._signals.separate = True  # now they are for us alone
         with self._delivery:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_tell_wait)
-                await deliver(network)
+                await last.wait(briefly=briefly)
                 nursery.cancel_scope.cancel()
-        if lost := network.statistics().tcp_held:
-            report.warn(f"the command has ended, and the host did not take {lost} bytes that it had sent")
+        if not briefly and (loss := last.loss()):
+            report.warn(loss)
 
     def send_signal(self, number: int) -> None:
         """Pass a signal on to the command. After its end, a signal that ends programs ends the wait for the host."""

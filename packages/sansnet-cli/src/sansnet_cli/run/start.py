@@ -113,7 +113,7 @@ def start(guest: CommandGuest[Setup], options: RunOptions, capture: BinaryIO | N
 
             readiness.prepare()
             session = Session(options, setup, control, forwards, guest, audit=audit, recording=recording)
-            return serve(session, link, guest, signals)
+            return serve(session, link, guest, signals, jobs.take_back)
 
 
 class _Loading:

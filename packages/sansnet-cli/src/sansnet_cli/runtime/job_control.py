@@ -60,16 +60,20 @@ class JobControl:
                 return
         command.continue_group()
 
-    def close(self) -> None:
+    def take_back(self) -> None:
         """Give the terminal back to our group, if its foreground group has ended."""
-        if self._terminal is None:
-            return
-        if self._was_foreground:
+        if self._terminal is not None and self._was_foreground:
             with contextlib.suppress(OSError):
                 try:
                     os.getpriority(os.PRIO_PGRP, os.tcgetpgrp(self._terminal))
                 except ProcessLookupError:
                     self._set_foreground(self._group)
+
+    def close(self) -> None:
+        """Give the terminal back to our group, if its foreground group has ended. A second call does nothing."""
+        if self._terminal is None:
+            return
+        self.take_back()
         os.close(self._terminal)
         self._terminal = None
 

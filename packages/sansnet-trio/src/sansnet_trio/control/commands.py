@@ -160,6 +160,7 @@ class ControlCommands:
             "driver": asdict(driver.statistics()),
             "flows": dict(statistics.flows),
             "tcp_held": statistics.tcp_held,
+            "tcp_lost": statistics.tcp_lost,
             "ignored": statistics.ignored,
             "drops": drops,
             "last_drops": {

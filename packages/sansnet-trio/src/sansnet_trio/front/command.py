@@ -19,7 +19,7 @@ import trio
 
 from sansnet_core import UsageError
 from sansnet_core.records import replace
-from sansnet_trio.front.ending import deliver, drain
+from sansnet_trio.front.ending import LastData
 from sansnet_trio.front.process import GuestProcess, words_of
 from sansnet_trio.front.setup import network_of, open_ports, warn
 from sansnet_trio.front.stdio import Stdio, Stream
@@ -43,6 +43,8 @@ __all__ = ["Guest", "open_guest", "run_guest"]
 
 _log: Final = logging.getLogger("sansnet")
 
+_SHIELDED: Final = 0.5
+"""Seconds for the last data of a command, also if the block was cancelled."""
 _LIKE_HOST: Final = NamespaceOptions()
 
 
@@ -66,8 +68,8 @@ class Guest(GuestProcess):
     async def end(self) -> None:
         """Called at the end of the block: end the command and its background processes, also if this is cancelled.
 
-        A second call does nothing. If the command ended by itself, this waits until the host has taken the data that it
-        has left in closed connections, or takes none for 10 s.
+        A second call does nothing. If the command ended by itself, this waits until the guest's kernel has sent its
+        last data and the host has taken them, or until there is no progress for 10 s.
         """
         ended = self.returncode is not None
         with trio.CancelScope(shield=True):
@@ -75,13 +77,19 @@ class Guest(GuestProcess):
             if self._ending:
                 return
             self._ending = True
+            last = LastData(self.network)
             try:
                 await self._command.end_remaining()
             except OSError as error:
                 _log.warning("the command has ended, but its background processes may still run: %s", error.strerror)
-            await drain(self.network)
-        if ended and (lost := await deliver(self.network)):
-            _log.warning("the command has ended, and the host did not take %s bytes that it had sent", lost)
+        with trio.move_on_after(_SHIELDED, shield=True) as shielded:
+            await last.wait(briefly=not ended)
+        try:
+            if shielded.cancelled_caught:
+                await last.wait(briefly=not ended)
+        finally:
+            if ended and (loss := last.loss()):
+                _log.warning("%s", loss)
 
 
 @asynccontextmanager

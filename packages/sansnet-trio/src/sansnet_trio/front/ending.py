@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import signal
-from typing import Final, Protocol
+from math import inf
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
-from sansnet_core import NetworkStatistics
 from sansnet_trio.network import GuestNetwork
 
-__all__ = ["deliver", "drain", "end_command"]
+__all__ = ["LastData", "end_command"]
 
 _GRACE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL, as for `trio.run_process`."""
 
-_MAX_DRAIN: Final = 0.5
-"""Seconds that the guest's kernel gets, at most, to send data that the command left in its sockets."""
-_MAX_IMPAIRED_DRAIN: Final = 10.0
-"""The same over a bad network, where it may have to send again."""
+_BRIEF: Final = 0.5
+"""Seconds of a brief wait, and seconds for which frames that concern no data are a reason to wait."""
+_BRIEF_IMPAIRED: Final = 10.0
+"""Seconds of a brief wait over a bad network, where the guest's kernel may have to send again."""
+_STALLED: Final = 10.0
+"""Seconds without progress after which the rest is given up."""
 _QUIET: Final = 0.005
 """Seconds without a frame after which the guest's kernel has nothing more to send."""
-_STALLED: Final = 10.0
-"""Seconds in which a host takes nothing, after which it is given up."""
 _LOOK: Final = 0.02
-"""Seconds between two looks at what the host has taken."""
-_NOT_ENDED: Final = ("SYN_RECEIVED", "ESTABLISHED")
-"""States of connections that the guest's kernel has not ended; it does so when the command ends."""
+"""Seconds between two looks at a guest that still has data."""
+_MAY_SEND: Final = ("SYN_ACK_SENT", "ESTABLISHED", "CLOSING")
+"""States of connections to which the guest may still send data, until it has sent FIN."""
 
 
 class _Command(Protocol):
@@ -46,53 +46,103 @@ async def end_command(command: _Command) -> None:
     await command.wait()
 
 
-async def drain(network: GuestNetwork) -> None:
-    """Serve the guest's kernel until it is quiet: a command may end before its last datagram or segment is sent.
+class LastData:
+    """The last data of a guest: those that a command had given to its kernel before it ended.
 
-    The open tap keeps the guest's network namespace alive meanwhile. Frames that sansnet ignores or drops do not count:
-    a new interface repeats its multicast reports for a while. Over a bad network, the guest's kernel may be quiet until
-    it sends again, so this waits until the kernel has ended the connections of the command.
+    The guest's kernel may still have to send some. It sends FIN behind the last data, and repeats what gets lost. Other
+    data are acknowledged already, but the host has not taken them yet. The open tap keeps the guest's network namespace
+    alive meanwhile.
+
+    Args:
+        network: the network of the guest, whose command has just ended.
     """
-    impaired = network.driver.cables is not None
-    with trio.move_on_after(_MAX_IMPAIRED_DRAIN if impaired else _MAX_DRAIN):
-        used = -1
+
+    def __init__(self, network: GuestNetwork) -> None:
+        self._network = network
+        self._begin = trio.current_time()
+        self._lost = network.statistics().tcp_lost
+
+    async def wait(self, *, briefly: bool = False) -> None:
+        """Serve the guest until its kernel has ended all connections, the host has taken all data, and all is quiet.
+
+        Call this when the guest has no processes any more. It ends when there is no progress for 10 s: no connection
+        ends, and the host takes nothing. It may be cancelled, and called again.
+
+        Frames that sansnet ignores or drops are no reason to wait: a new interface repeats its multicast reports for a
+        while. Nor are others for long: outsiders may cause them.
+
+        Args:
+            briefly: wait for half a second at most, or 10 s over a bad network, counted from the end of the command.
+        """
+        limit = inf
+        if briefly:
+            limit = self._begin + (_BRIEF if self._network.driver.cables is None else _BRIEF_IMPAIRED)
+        with trio.move_on_at(limit):
+            await self._wait()
+
+    async def _wait(self) -> None:
+        pause = _QUIET
+        used: int | None = None
+        rest: _Rest | None = None
+        given_up = inf
         while True:
-            statistics = network.statistics()
-            before, used = used, network.driver_statistics().frames_received - _unused(statistics)
-            quiet = used == before and not statistics.tcp_held
-            if quiet and not (impaired and _is_on_its_way(network)):
+            now = trio.current_time()
+            before, used = used, self._frames_used()
+            last, rest = rest, _Rest.of(self._network)
+            if last is None or rest.has_advanced(last):
+                given_up = now + _STALLED
+            if now >= given_up or (not rest and (used == before or now >= self._begin + _BRIEF)):
                 return
-            await trio.sleep(_QUIET)
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LOOK) if rest else _QUIET
+
+    def loss(self) -> str | None:
+        """A sentence about the data that are lost if the network ends now; None if there are none."""
+        rest = _Rest.of(self._network)
+        if lost := rest.undelivered + self._network.statistics().tcp_lost - self._lost:
+            return f"the command has ended, and the host did not take at least {lost} bytes that it had sent"
+        if rest.connections:
+            return f"the command has ended, but not all of its connections ({rest.connections} left); data may be lost"
+        return None
+
+    def _frames_used(self) -> int:
+        """How many frames of the guest were neither ignored nor dropped."""
+        statistics = self._network.statistics()
+        unused = statistics.ignored + sum(statistics.drops.values())
+        return self._network.driver_statistics().frames_received - unused
 
 
-async def deliver(network: GuestNetwork) -> int:
-    """Wait until the host has taken the data of connections that the guest has left: they are acknowledged already.
+class _Rest(NamedTuple):
+    """The reasons to serve a guest that has no processes any more.
 
-    Call this after `drain`, when the guest has no processes any more. It ends when the host takes nothing for 10 s, and
-    may be cancelled.
-
-    Returns:
-        The bytes that the host has not taken. They are lost when the network ends.
+    Attributes:
+        connections: how many connections the guest's kernel has not ended.
+        undelivered: bytes that the host has not taken.
+        delivered: bytes that it has taken from the present flows; splices are not counted.
+        frames: frames of the guest that are on their way through a bad network.
     """
-    taken: int | None = None
-    deadline = 0.0
-    while held := network.statistics().tcp_held:
-        now = trio.current_time()
-        before, taken = taken, sum(flow.sent for flow in network.flows()) - held
-        if taken != before:
-            deadline = now + _STALLED
-        elif now >= deadline:
-            return held
-        await trio.sleep(_LOOK)
-    return 0
 
+    connections: int
+    undelivered: int
+    delivered: int
+    frames: int
 
-def _unused(statistics: NetworkStatistics) -> int:
-    """How many of the guest's frames were ignored or dropped."""
-    return statistics.ignored + sum(statistics.drops.values())
+    @classmethod
+    def of(cls, network: GuestNetwork) -> _Rest:
+        flows = network.flows()
+        undelivered = sum(flow.undelivered for flow in flows)
+        spliced = network.undelivered()
+        cable = network.driver_statistics().impaired_up
+        return cls(
+            sum(flow.state in _MAY_SEND and not flow.ended for flow in flows),
+            undelivered + spliced,
+            sum(flow.sent for flow in flows) - undelivered,
+            0 if cable is None else cable.waiting,
+        )
 
+    def __bool__(self) -> bool:
+        return bool(self.connections or self.undelivered or self.frames)
 
-def _is_on_its_way(network: GuestNetwork) -> bool:
-    """Whether frames of the guest have not arrived, or it has not ended a connection."""
-    counters = network.driver_statistics().impaired_up
-    return (counters is not None and counters.waiting > 0) or any(flow.state in _NOT_ENDED for flow in network.flows())
+    def has_advanced(self, last: _Rest) -> bool:
+        """Whether there is progress since an earlier look. New frames alone are none."""
+        return self[:3] != last[:3]

@@ -257,6 +257,7 @@ class TcpFlow(Output):
 
     def _fail(self, error: ExtendedError | None, reason: Reason | None, event: str) -> None:
         self.failure, self.reason = error, reason
+        self.shared.lost += self.receiver.unsent
         self.errno = error.errno if error else 0
         self.fire(event)
 
@@ -368,10 +369,9 @@ class TcpFlow(Output):
             return
         self.attempts = None
         self._host = host or self._host
-        self.failure, self.errno = error, error.errno
         if self.dirty:
             self.flush()  # the guest still gets the data that came before the failure
-        self.fire(states.HOST_FAILED)
+        self._fail(error, None, states.HOST_FAILED)
 
     def stream_received(self, data: bytes) -> None:
         """Bytes were read from the host's socket, within the budget."""

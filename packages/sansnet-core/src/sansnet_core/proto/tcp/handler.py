@@ -68,6 +68,11 @@ class Tcp:
         """Payload bytes that all connections hold, in either direction."""
         return self._shared.memory.held
 
+    @property
+    def lost(self) -> int:
+        """Bytes that the guest has sent, and that hosts had not taken when they failed or the rules closed them."""
+        return self._shared.lost
+
     def flows(self) -> list[FlowReport]:
         """A report on each connection."""
         return [reports.report(flow) for flow in self._table.all()]

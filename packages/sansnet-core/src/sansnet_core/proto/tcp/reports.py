@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sansnet_core.notices import FlowClosed, FlowOpened, FlowRefused, FlowReport
 from sansnet_core.proto.tcp.flow import TcpFlow
-from sansnet_core.proto.tcp.states import ESTABLISHED, GONE, OPEN, UNDECIDED
+from sansnet_core.proto.tcp.states import ESTABLISHED, GONE, HOST_EXISTS, OPEN, UNDECIDED
 from sansnet_core.wire.ip import TCP
 
 __all__ = ["closed", "opened", "refused", "report"]
@@ -73,6 +73,7 @@ def closed(flow: TcpFlow, now: float) -> FlowClosed:
 def report(flow: TcpFlow) -> FlowReport:
     """The present state of a connection."""
     permission = flow.permission
+    _, host, up, _ = flow.lifecycle
     return FlowReport(
         flow.first_socket,
         TCP,
@@ -85,6 +86,8 @@ def report(flow: TcpFlow) -> FlowReport:
         flow.received,
         permission.name,
         permission.rule,
+        flow.receiver.unsent if host in HOST_EXISTS else 0,
+        up is not OPEN,
     )
 
 

@@ -46,6 +46,7 @@ class TcpShared(Generic[Flow]):
         dirty: connections to flush at the end of the batch.
         pending: numbers of handshakes under way: of connections that the guest opened, and of inbound ones.
         connecting: connections of the guest whose host socket is not connected yet; the oldest first.
+        lost: bytes that the guest has sent, and that a host which failed or was closed by the rules had not taken.
         further: sockets of the host that connect beside another one of the same connection; see `attempts`.
     """
 
@@ -58,6 +59,7 @@ class TcpShared(Generic[Flow]):
         "forget",
         "further",
         "icmp_errors",
+        "lost",
         "memory",
         "negotiation",
         "no_headers",
@@ -88,7 +90,7 @@ class TcpShared(Generic[Flow]):
         self.dirty: list[Flow] = []
         self.pending = [0, 0]
         self.connecting: dict[Flow, None] = {}
-        self.further = 0
+        self.further = self.lost = 0
 
     def count_further(self, change: int) -> None:
         """Count sockets that connect beside another one of the same connection."""
