@@ -123,3 +123,20 @@ def test_one_connect_that_is_given_up_makes_room_for_both_limits() -> None:
     assert not stream.closed
     assert pair.tcp_flows == 2
     assert wrong_accounts(pair.network) == []
+
+
+def test_an_outsider_without_room_does_not_end_time_wait_of_the_guest_with_the_same_ends() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_inbound_flows=1, tcp_linger=100.0)))
+    in_time_wait(pair, 50001)
+    [flow] = pair.network.flows()
+    pair.accepted(port=81)
+    assert pair.host.accept(flow.remote, flow.guest.port, pair.now) is None
+    assert sorted(flow.state for flow in pair.network.flows()) == ["ESTABLISHED", "TIME_WAIT"]
+
+
+def test_time_wait_of_the_guest_makes_room_for_an_outsider_in_a_full_table() -> None:
+    pair = Pair(make_config(limits=Limits(tcp_flows=1, tcp_inbound_flows=1, tcp_linger=100.0)))
+    in_time_wait(pair, 50001)
+    pair.accepted(port=81)
+    assert [flow.state for flow in pair.network.flows()] == ["ESTABLISHED"]
+    assert wrong_accounts(pair.network) == []

@@ -46,8 +46,14 @@ def test_at_first_nothing_is_held() -> None:
     ("count", "window"), [(0, 50_000), (49_999, 50_000), (50_000, 2 * RESERVE), (LIMIT, 2 * RESERVE)]
 )
 def test_windows_shrink_above_half(count: int, window: int) -> None:
-    assert held(count).window(50_000) == window
-    assert held(count).window(5000) == 5000
+    assert held(count).window(50_000, 1460) == window
+    assert held(count).window(5000, 1460) == 5000
+
+
+def test_a_small_window_has_room_for_two_segments() -> None:
+    """A guest waits for a timer before it sends a smaller segment (RFC 9293, 3.8.6.2.1)."""
+    assert held(LIMIT).window(4 << 20, 65480) == 2 * 65480
+    assert held(LIMIT).window(50_000, 65480) == 50_000
 
 
 def test_pieces_are_freed_in_turn() -> None:

@@ -26,13 +26,15 @@ def sent(flow: TcpFlow, count: int) -> None:
     if flow.attempts is not None:
         flow.attempts.sent(count)
         return
-    receiver = flow.receiver
+    if flow.lifecycle[1] is GONE:
+        return  # the driver may be late
+    receiver, own_mss = flow.receiver, flow.terms.own_mss
     may_open = receiver.delivered(count)
     flow.release(count)
     if flow.lifecycle[2] is FIN_SEEN:
         _progress(flow)
         flow.check_up_drained()
-    elif may_open and receiver.window_opens(flow.terms.own_mss, flow.shared.memory.window(receiver.limit)):
+    elif may_open and receiver.window_opens(own_mss, flow.shared.memory.window(receiver.limit, own_mss)):
         receiver.acknowledge_now()
         flow.schedule_flush()
 

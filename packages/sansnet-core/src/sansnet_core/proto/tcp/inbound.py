@@ -151,8 +151,10 @@ class Inbound:
         limits, shared = self._context.config.limits, self._shared
         if shared.pending[True] >= limits.tcp_pending:
             return False
+        if not self._table.make_room(limits, shared.time_wait, inbound=True):
+            return False
         self._table.give_way(key)
-        return self._table.make_room(limits, shared.time_wait, inbound=True)
+        return True
 
     def _invite(
         self,

@@ -71,9 +71,13 @@ class Memory:
         """Connections that were resumed before, and have not asked for room since."""
         self.waiting: OrderedDict[Holder, None] = OrderedDict()
 
-    def window(self, limit: int) -> int:
-        """The largest window of a connection: `limit`, or less if half of the memory is in use."""
-        return limit if self.held < self.limit >> 1 else min(limit, 2 * RESERVE)
+    def window(self, limit: int, mss: int) -> int:
+        """The largest window of a connection: `limit`, or less if half of the memory is in use.
+
+        It has room for two segments of `mss` bytes even then: a guest waits for a timer before it sends smaller ones
+        (RFC 9293, 3.8.6.2.1).
+        """
+        return limit if self.held < self.limit >> 1 else min(limit, 2 * max(RESERVE, mss))
 
     def make_room(self) -> None:
         """Free pieces until the limit is kept, or there are none."""

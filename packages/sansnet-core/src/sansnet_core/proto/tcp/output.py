@@ -226,7 +226,7 @@ class Output:
 
     def _send(self, sequence: int, flags: int, payload: Buffer, options: bytes = b"") -> None:
         receiver, terms = self.receiver, self.terms
-        window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit))
+        window = receiver.offer_window(terms.own_mss, self.memory.window(receiver.limit, terms.own_mss))
         if terms.own_scale:
             window >>= terms.own_scale  # fits the field, as the scale was chosen for the largest window
         mss = terms.mss
