@@ -51,15 +51,33 @@ def test_what_fills_a_gap_finds_room_although_all_memory_lies_beyond_gaps(count:
     assert all(len(stream.received) >= 1400 for _, stream in connections)
 
 
-def test_a_segment_larger_than_the_reserve_is_taken_in_part() -> None:
-    """It must not be refused as a whole, for the guest repeats it in the same size."""
+RESERVE = 16384
+"""Bytes in order that each connection may hold at the limit (docs/tcp.md)."""
+
+
+def _dropped(pair: Pair) -> dict[str, int]:
+    return {reason.name: count for reason, count in pair.network.statistics().drops.items() if count}
+
+
+def test_a_segment_larger_than_the_reserve_is_taken_whole_if_nothing_is_held() -> None:
+    """Else the guest repeats the rest after its timeout, which doubles for each segment."""
     pair = Pair(make_config(LARGE, Limits(tcp_memory=100_000)))
     (_, other), (peer, stream) = _connections(pair, 2)
     _hold(pair, other, 100_000)
     (answer,) = peer.send(ACK | PSH, bytes(60_000))
-    taken = answer.acknowledgment - peer.sequence
-    assert 0 < taken < 60_000
-    assert len(stream.unsent) == taken
+    assert answer.acknowledgment - peer.sequence == 60_000 == len(stream.unsent)
+    assert _dropped(pair) == {}
+
+
+def test_beyond_an_eighth_of_the_limit_it_is_taken_in_part() -> None:
+    """It must not be refused as a whole, for the guest repeats it in the same size."""
+    pair = Pair(make_config(LARGE, Limits(tcp_memory=100_000)))
+    (_, other), (second, _), (peer, stream) = _connections(pair, 3)
+    _hold(pair, other, 100_000)
+    second.send(ACK | PSH, bytes(60_000))
+    (answer,) = peer.send(ACK | PSH, bytes(60_000))
+    assert answer.acknowledgment - peer.sequence == RESERVE == len(stream.unsent)
+    assert _dropped(pair) == {"TCP_MEMORY": 1}
 
 
 def test_what_overlaps_the_gap_counts_as_in_order() -> None:
@@ -323,19 +341,12 @@ def test_a_window_of_a_byte_or_two_opens_by_itself(window: int) -> None:
     assert connection.probes == 0
 
 
-RESERVE = 16384
-"""Bytes in order that each connection may hold at the limit (docs/tcp.md)."""
-
-
-def _dropped(pair: Pair) -> dict[str, int]:
-    return {reason.name: count for reason, count in pair.network.statistics().drops.items() if count}
-
-
 @pytest.mark.parametrize(("size", "taken"), [(RESERVE, RESERVE), (RESERVE + 1, RESERVE), (60_000, RESERVE), (1, 1)])
 def test_at_the_limit_exactly_the_reserve_is_taken(size: int, taken: int) -> None:
     pair = Pair(make_config(LARGE, Limits(tcp_memory=100_000)))
-    (_, other), (peer, stream) = _connections(pair, 2)
+    (_, other), (second, _), (peer, stream) = _connections(pair, 3)
     _hold(pair, other, 100_000)
+    second.send(ACK | PSH, bytes(60_000))
     answers = peer.send(ACK | PSH, bytes(size))
     pair.wait(0.1)  # little data is acknowledged later
     (answer,) = answers or peer.take()

@@ -106,20 +106,25 @@ def test_a_connection_without_pieces_is_not_asked_for_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "beyond", "unsent", "room"),
+    ("count", "beyond", "unsent", "mss", "room"),
     [
-        (0, 0, 0, LIMIT),
-        (LIMIT, 0, 0, RESERVE),
-        (LIMIT, 0, RESERVE, 0),
-        (LIMIT + 5, 0, RESERVE + 1, -1),
-        (LIMIT, 20_000, 0, 20_000),
-        (90_000, 1000, 10_000, 11_000),
+        (0, 0, 0, 65480, LIMIT),
+        (LIMIT, 0, 0, 1460, RESERVE),
+        (LIMIT, 0, 0, 65480, 65480),
+        (LIMIT, 0, 1, 65480, RESERVE - 1),
+        (LIMIT * 9 // 8 - 1, 0, 0, 65480, 65480),
+        (LIMIT * 9 // 8, 0, 0, 65480, RESERVE),
+        (LIMIT * 9 // 8 + 1, 2, 0, 65480, 65480),
+        (LIMIT, 0, RESERVE, 1460, 0),
+        (LIMIT + 5, 0, RESERVE + 1, 1460, -1),
+        (LIMIT, 20_000, 0, 1460, 20_000),
+        (90_000, 1000, 10_000, 1460, 11_000),
     ],
 )
-def test_room_for_data_in_order(count: int, beyond: int, unsent: int, room: int) -> None:
+def test_room_for_data_in_order(count: int, beyond: int, unsent: int, mss: int, room: int) -> None:
     memory = held(count)
     memory.beyond = beyond
-    assert memory.room_in_order(unsent) == room
+    assert memory.room_in_order(unsent, mss) == room
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,8 @@ def _take_data(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer) -> None:
 def _fitting(flow: TcpFlow, ahead: int, size: int) -> int:
     """How many of `size` bytes fit into memory, which has less room; they begin `ahead` bytes beyond RCV.NXT."""
     receiver = flow.receiver
-    room = max(flow.shared.memory.room_in_order(receiver.unsent) - ahead, 0) if ahead <= 0 else 0
+    memory, mss = flow.shared.memory, flow.terms.own_mss
+    room = max(memory.room_in_order(receiver.unsent, mss) - ahead, 0) if ahead <= 0 else 0
     if size <= room:
         return size
     flow.drop(Reason.TCP_MEMORY)

@@ -94,13 +94,19 @@ class Memory:
 
     # guest to host
 
-    def room_in_order(self, unsent: int) -> int:
+    def room_in_order(self, unsent: int, mss: int) -> int:
         """How many bytes in order may be taken from the guest.
+
+        At the limit, a connection that holds nothing may take a whole segment: a guest sends the rest of one that was
+        taken in part only after its timeout, which doubles each time. All of them share an eighth of the limit.
 
         Args:
             unsent: bytes that the connection holds for the host.
+            mss: the guest's segment size.
         """
-        return max(self.limit - self.held + self.beyond, RESERVE - unsent)
+        held, limit = self.held - self.beyond, self.limit
+        room = max(limit - held, RESERVE - unsent)
+        return room if unsent or held >= limit + (limit >> 3) else max(room, mss)
 
     def keep(self, holder: Holder, change: int, queued: int) -> None:
         """The bytes that a connection keeps beyond a gap, a part of `held`, have changed by `change`, to `queued`."""
