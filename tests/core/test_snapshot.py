@@ -20,6 +20,7 @@ from sansnet_core import (
     OpenStream,
     SendStream,
     ServeStream,
+    snapshot,
 )
 from sansnet_core.records import replace
 from sansnet_core.testing import SERVER, GuestTcpOptions, HostScript, Pair, ScriptedHost, make_config
@@ -129,3 +130,10 @@ def test_a_subclass_and_its_attributes_are_copied() -> None:
 
 class Named(Network):
     name: str
+
+
+def test_members_of_enumerations_are_saved_in_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python before 3.11.4 saves them by a call of `getattr`, which `load` refuses."""
+    monkeypatch.setattr(Action, "__reduce_ex__", lambda member, _: (getattr, (Action, member.name)))
+    owner = object()
+    assert snapshot.load(snapshot.save(owner, {"action": Action.REFUSE}), owner) == {"action": Action.REFUSE}

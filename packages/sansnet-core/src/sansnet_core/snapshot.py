@@ -139,7 +139,11 @@ class _Pickler(pickle.Pickler):
         return self._known.get(id(obj))
 
     def reducer_override(self, obj: object) -> Any:
-        return (memoryview, (bytes(obj),)) if isinstance(obj, memoryview) else NotImplemented
+        if isinstance(obj, memoryview):
+            return memoryview, (bytes(obj),)
+        if isinstance(obj, Enum):  # before Python 3.11.4, by `getattr`
+            return type(obj), (obj.value,)
+        return NotImplemented
 
 
 def _by_name(owner: object, known: Iterable[object]) -> dict[str, object]:
