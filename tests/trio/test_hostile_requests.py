@@ -26,7 +26,9 @@ from tests.lab.namespaces import eventually
 
 SOON: Final = 20.0
 _WORDS: Final = Struct("=ii")
-"""A request to the socket agent (family, kind), and one to the reaper (request, number)."""
+"""A request to the reaper: request, number."""
+_SOCKETS: Final = Struct("=iii")
+"""A request to the socket agent: family, kind, count."""
 _CLOSED: Final = (b"", None)
 
 _BEFORE: Final = """
@@ -146,14 +148,14 @@ def begun(channel: socket.socket) -> None:
     ("request_", "status"),
     [
         (b"x", 0),
-        (bytes(7), 0),
-        (_WORDS.pack(socket.AF_INET, socket.SOCK_RAW), -signal.SIGSYS),
-        (_WORDS.pack(socket.AF_PACKET, socket.SOCK_RAW), -signal.SIGSYS),
-        (_WORDS.pack(socket.AF_NETLINK, socket.SOCK_RAW), -signal.SIGSYS),
-        (_WORDS.pack(socket.AF_UNIX, socket.SOCK_STREAM), -signal.SIGSYS),
-        (_WORDS.pack(socket.AF_VSOCK, socket.SOCK_STREAM), -signal.SIGSYS),
-        (_WORDS.pack(socket.AF_INET, socket.SOCK_SEQPACKET), -signal.SIGSYS),
-        (_WORDS.pack(1000, socket.SOCK_STREAM), -signal.SIGSYS),
+        (bytes(8), 0),
+        (_SOCKETS.pack(socket.AF_INET, socket.SOCK_RAW, 1), -signal.SIGSYS),
+        (_SOCKETS.pack(socket.AF_PACKET, socket.SOCK_RAW, 1), -signal.SIGSYS),
+        (_SOCKETS.pack(socket.AF_NETLINK, socket.SOCK_RAW, 1), -signal.SIGSYS),
+        (_SOCKETS.pack(socket.AF_UNIX, socket.SOCK_STREAM, 1), -signal.SIGSYS),
+        (_SOCKETS.pack(socket.AF_VSOCK, socket.SOCK_STREAM, 1), -signal.SIGSYS),
+        (_SOCKETS.pack(socket.AF_INET, socket.SOCK_SEQPACKET, 1), -signal.SIGSYS),
+        (_SOCKETS.pack(1000, socket.SOCK_STREAM, 1), -signal.SIGSYS),
     ],
     ids=str,
 )
@@ -165,14 +167,15 @@ def test_the_agent_ends_at_the_first_request_for_another_socket(request_: bytes,
         assert process.wait(SOON) == status
 
 
-def test_a_flood_of_requests_takes_few_descriptors_of_the_agent() -> None:
+@pytest.mark.parametrize("count", [-1, 16, 1 << 30])
+def test_a_flood_of_requests_takes_few_descriptors_of_the_agent(count: int) -> None:
     """It waits until its answers are read, and keeps no socket."""
     with helper(_AGENT, socket.SOCK_SEQPACKET) as (channel, process):
         begun(channel)
         channel.setblocking(False)
         with suppress(BlockingIOError):
             for _ in range(10_000):
-                channel.send(_WORDS.pack(socket.AF_INET, socket.SOCK_DGRAM))
+                channel.send(_SOCKETS.pack(socket.AF_INET, socket.SOCK_DGRAM, count))
         assert process.poll() is None
         status = Path(f"/proc/{process.pid}/status").read_text()
         size = next(line.split()[1] for line in status.splitlines() if line.startswith("FDSize:"))

@@ -471,7 +471,7 @@ def _serve_requests(channel: socket.socket) -> None:
         with contextlib.ExitStack() as stack:
             made: list[int] = []
             try:
-                for _ in range(count):
+                for _ in range(min(count, _BATCH)):
                     new = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
                     made.append(stack.enter_context(new).fileno())
             except OSError as error:
