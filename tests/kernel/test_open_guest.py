@@ -628,6 +628,28 @@ def test_the_last_data_of_a_command_that_ends_by_itself_are_waited_for(
     assert told == ["7 bytes are lost"] * ends
 
 
+def test_a_command_that_ends_by_itself_after_its_output_has_ended_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[bool] = []
+
+    class Noting(LastData):
+        async def wait(self, *, briefly: bool = False) -> None:
+            waits.append(briefly)
+
+    script = "trap '' TERM; exec >&-; sleep 0.3; exit 7"
+
+    async def main() -> None:
+        async with open_guest(["sh", "-c", script], OPTIONS, stdout=subprocess.PIPE) as guest:
+            assert guest.stdout is not None
+            assert await guest.stdout.receive_some() == b""
+        assert guest.returncode == 7
+
+    monkeypatch.setattr("sansnet_trio.front.command.LastData", Noting)
+    run(main)
+    assert waits == [False]
+
+
 def test_a_wait_for_the_last_data_that_is_cancelled_tells_the_loss(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from sansnet_trio.forward.splice_tcp import Spliced
 from sansnet_trio.front.ending import LastData
 
 LOST = "the command has ended, and the host did not take at least {} bytes that it had sent"
@@ -28,7 +29,8 @@ class Network:
 
     def __init__(self, *flows: Flow, impaired: bool = False) -> None:
         self.open = list(flows)
-        self.frames = self.lost = self.spliced = self.waiting = 0
+        self.frames = self.lost = self.undelivered = self.waiting = 0
+        self.splices = self.lost_splices = 0
         self.driver = SimpleNamespace(cables=object() if impaired else None)
         self.events: dict[float, Callable[[], None]] = {}
         self.noise = False
@@ -51,11 +53,13 @@ class Network:
     def flows(self) -> list[Any]:
         return list(self.open)
 
-    def undelivered(self) -> int:
-        return self.spliced
+    def spliced(self) -> Spliced:
+        return Spliced(self.splices, self.undelivered, self.lost_splices)
 
 
-def wait(made: Network, *, briefly: bool = False) -> tuple[str | None, float]:
+def wait(
+    made: Network, *, briefly: bool = False, clock: trio.testing.MockClock | None = None
+) -> tuple[str | None, float]:
     """The loss, and the time at which the wait ends."""
     network: Any = made
 
@@ -64,7 +68,7 @@ def wait(made: Network, *, briefly: bool = False) -> tuple[str | None, float]:
         await last.wait(briefly=briefly)
         return last.loss(), trio.current_time()
 
-    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return trio.run(main, clock=clock or trio.testing.MockClock(autojump_threshold=0))
 
 
 def sets(owner: Any, **values: Any) -> Callable[[], None]:
@@ -128,8 +132,8 @@ def test_it_waits_as_long_as_the_host_takes_something() -> None:
 
 def test_data_of_splices_are_waited_for() -> None:
     network = Network()
-    network.spliced = 50
-    network.at(3.0, sets(network, spliced=0))
+    network.undelivered = 50
+    network.at(3.0, sets(network, undelivered=0))
     loss, end = wait(network)
     assert loss is None
     assert 3.0 <= end < 3.1
@@ -182,3 +186,36 @@ def test_a_brief_wait_has_a_limit(impaired: bool, limit: float) -> None:
     for number in range(100):
         network.at(0.2 * number, sets(flow, undelivered=100 - number))
     assert wait(network, briefly=True)[1] == pytest.approx(limit)
+
+
+def test_connections_on_the_loopback_path_are_waited_for_until_the_guests_kernel_has_ended_them() -> None:
+    network = Network()
+    network.splices = 2
+    network.at(3.0, sets(network, splices=0))
+    loss, end = wait(network)
+    assert loss is None
+    assert 3.0 <= end < 3.1
+
+    network = Network()
+    network.splices = 2
+    loss, end = wait(network)
+    assert loss == "the command has ended, but not all of its connections (2 left); data may be lost"
+    assert 10.0 <= end < 10.1
+
+
+def test_bytes_of_reset_connections_on_the_loopback_path_are_lost() -> None:
+    network = Network()
+    network.splices = network.undelivered = 1
+    network.lost_splices = 40
+    network.at(3.0, sets(network, splices=0, undelivered=0, lost_splices=140))
+    assert wait(network)[0] == LOST.format(100)
+
+
+def test_time_in_which_sansnet_was_stopped_does_not_count() -> None:
+    network = Network(Flow("CLOSING", 100))
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    network.at(3.0, lambda: clock.jump(20.0))
+    network.at(30.0, network.open.clear)
+    loss, end = wait(network, clock=clock)
+    assert loss is None
+    assert 30.0 <= end < 30.1

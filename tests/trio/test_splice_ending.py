@@ -32,10 +32,10 @@ def test_bytes_of_the_guest_that_are_not_read_are_undelivered(
             near.sendall(bytes(100))
             far.sendall(bytes(3))
             spliced.bench.wait(lambda: len(spliced.splices.waiting) == 2)
-            assert spliced.splices.undelivered() == (3 if inbound else 100)
+            assert spliced.splices.spliced().undelivered == (3 if inbound else 100)
         spliced.splices.waiting.handle_deadline(1.0)
         spliced.bench.quiet()
-        assert spliced.splices.undelivered() == 0
+        assert spliced.splices.spliced().undelivered == 0
         assert (len(far.recv(200)), len(near.recv(200))) == (100, 3)
 
 
@@ -53,11 +53,11 @@ def test_bytes_in_a_pipe_are_undelivered(spliced: Spliced, monkeypatch: pytest.M
             patch.setattr(os, "splice", fill)
             near.sendall(bytes(100))
             near.shutdown(socket.SHUT_WR)
-            spliced.bench.wait(lambda: spliced.splices.undelivered() == 100)
+            spliced.bench.wait(lambda: spliced.splices.spliced().undelivered == 100)
             spliced.bench.round()
-            assert spliced.splices.undelivered() == 100
+            assert spliced.splices.spliced().undelivered == 100
         spliced.bench.quiet()
-        assert spliced.splices.undelivered() == 0
+        assert spliced.splices.spliced().undelivered == 0
         assert drain(far) == bytes(100)
 
 
@@ -69,7 +69,7 @@ def test_bytes_before_the_other_end_is_connected_are_undelivered(spliced: Splice
             near.sendall(bytes(100))
             near.shutdown(socket.SHUT_WR)
             spliced.bench.quiet()
-            assert spliced.splices.undelivered() == 100
+            assert spliced.splices.spliced().undelivered == 100
             spliced.splices.close()
             drain_to_reset(near)
 
@@ -82,7 +82,7 @@ def test_a_receiver_that_reads_after_the_end_gets_all(spliced: Spliced, inbound:
         guest.setblocking(False)
         sent = guest.send(bytes(MEBIBYTE))
         guest.close()
-        spliced.bench.wait(lambda: spliced.splices.undelivered() == 0)
+        spliced.bench.wait(lambda: spliced.splices.spliced().undelivered == 0)
         spliced.splices.close()
         assert len(drain(host)) == sent
 
@@ -102,7 +102,7 @@ def test_a_receiver_of_a_part_is_reset(spliced: Spliced) -> None:
     with far:
         stall(spliced, near, bytes(64 * MEBIBYTE))
         near.close()
-        assert spliced.splices.undelivered() > 0
+        assert spliced.splices.spliced().undelivered > 0
         spliced.splices.close()
         drain_to_reset(far)
 
@@ -137,7 +137,7 @@ def test_data_of_a_sender_that_has_closed_arrive_although_it_answers_by_a_reset(
         near.setblocking(False)
         sent = near.send(bytes(MEBIBYTE))
         near.close()
-        spliced.bench.wait(lambda: spliced.splices.undelivered() == 0)
+        spliced.bench.wait(lambda: spliced.splices.spliced().undelivered == 0)
         spliced.bench.quiet()
         far.sendall(b"a greeting")
         spliced.over()
@@ -157,3 +157,15 @@ def test_closing_resets_all_connections_and_leaves_no_descriptor() -> None:
                 with pytest.raises(ConnectionResetError):
                     near.recv(1)
     assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_bytes_of_the_guest_that_are_given_up_with_a_reset_are_counted(spliced: Spliced) -> None:
+    near, far = spliced.pair()
+    with near, far:
+        stall(spliced, near, bytes(64 * MEBIBYTE))
+        connections, undelivered, lost = spliced.splices.spliced()
+        assert (connections, lost) == (1, 0)
+        assert undelivered > 0
+        reset(far)
+        spliced.bench.wait(lambda: not len(spliced.splices))
+        assert spliced.splices.spliced() == (0, 0, undelivered)

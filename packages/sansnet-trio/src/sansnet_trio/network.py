@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sansnet_trio.events import Subscription
     from sansnet_trio.forward.forwards import Forwards
     from sansnet_trio.forward.port_forwards import GuestSide, PortForward, PortForwards
+    from sansnet_trio.forward.splice_tcp import Spliced
     from sansnet_trio.guest.socket_agent import GuestSockets
     from sansnet_trio.services.datagrams import GuestDatagramChannel, GuestDatagrams, Peer
     from sansnet_trio.services.program_sockets import ProgramSockets
@@ -101,10 +102,10 @@ class GuestNetwork(Uncopyable):
         """The counters of the driver; also available after its end."""
         return self.driver.statistics()
 
-    def undelivered(self) -> int:
-        """How many bytes from the guest on the loopback path the host has not taken; see `Forwards.undelivered`."""
+    def spliced(self) -> Spliced | None:
+        """The guest's part in the connections on the loopback path; None if there were none yet."""
         forwards = self.driver.forwards
-        return 0 if forwards is None else forwards.undelivered()
+        return None if forwards is None else forwards.spliced()
 
     def subscribe(self, buffer: int = 1000) -> AbstractAsyncContextManager[Subscription]:
         """The events of the network, as they happen; an async context manager.

@@ -34,6 +34,7 @@ from sansnet_trio.forward.binding import (
 )
 from sansnet_trio.forward.in_use import PortsInUse
 from sansnet_trio.forward.listeners import Listener, ListenerService, LoopbackPath, host_socket
+from sansnet_trio.forward.splice_tcp import Spliced
 from sansnet_trio.guest.socket_agent import GuestSockets
 from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockets import HostSockets
@@ -166,12 +167,12 @@ class Forwards(Uncopyable):
         """The guest's addresses that connections and flows of the loopback path use; there may be others in the set."""
         return set() if self._service is None else self._service.peers()
 
-    def undelivered(self) -> int:
-        """How many bytes from the guest, on the loopback path, the host has not taken. They are acknowledged already.
+    def spliced(self) -> Spliced | None:
+        """The guest's part in the connections on the loopback path; None if there were none yet.
 
         This asks the kernel about each connection that the guest has not ended.
         """
-        return 0 if self._service is None else self._service.undelivered()
+        return None if self._service is None else self._service.spliced()
 
     def add(self, forwards: Iterable[ForwardRule]) -> None:
         """Add rules. If that fails, nothing changes.

@@ -34,7 +34,7 @@ from sansnet_core.ports import TCP, ForwardRule
 from sansnet_trio.forward.binding import ListenAddress, guest_listen_address
 from sansnet_trio.forward.descriptor_queue import DescriptorQueue
 from sansnet_trio.forward.relay_udp import Entry, LoopbackEntry, Relay
-from sansnet_trio.forward.splice_tcp import Splices, reset
+from sansnet_trio.forward.splice_tcp import Spliced, Splices, reset
 from sansnet_trio.guest.socket_agent import GuestSockets, NoAgent
 from sansnet_trio.host.datagrams import DatagramSocket, report_datagram
 from sansnet_trio.host.sockaddr import SocketAddress, decode, decode_once, encode, family_of
@@ -230,9 +230,9 @@ class ListenerService:
         """The addresses to which the connections and flows of the loopback path lead."""
         return {*self._splices.peers(), *self._relay.peers()}
 
-    def undelivered(self) -> int:
-        """How many bytes of connections from the guest on the loopback path the host has not taken."""
-        return self._splices.undelivered()
+    def spliced(self) -> Spliced:
+        """The guest's part in the connections on the loopback path."""
+        return self._splices.spliced()
 
     def next_deadline(self) -> float | None:
         """Time of the next `handle_deadline`; None if there is none."""

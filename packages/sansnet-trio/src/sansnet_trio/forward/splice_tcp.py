@@ -20,7 +20,7 @@ keepalive of their own, in case a loopback connection dies without a FIN or a re
 A program that connects to localhost tries ::1 first. Since we accept that connection, it never tries 127.0.0.1, the
 only address on which many services listen. So an end that is refused may have a fallback to connect to.
 
-When sansnet ends, bytes from the guest may be in pipes and receive buffers, acknowledged already: `undelivered` counts
+When sansnet ends, bytes from the guest may be in pipes and receive buffers, acknowledged already: `spliced` counts
 them. An end that has got the FIN of the other one has everything. It is closed normally, and the kernel sends the rest.
 Others are reset, so that no receiver takes a part for the whole.
 
@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from socket import MSG_PEEK, SHUT_WR, SO_ERROR, SOL_SOCKET, SocketType
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from sansnet_trio.forward.descriptor_queue import DescriptorQueue
 from sansnet_trio.host.sockaddr import SocketAddress, decode
@@ -46,7 +46,7 @@ from sansnet_trio.host.socket_context import SocketContext
 from sansnet_trio.host.sockopts import keep_alive, prepare_accepted, reset_when_closed
 from sansnet_trio.linux.descriptors import SHORTAGE
 
-__all__ = ["Fallback", "Splices", "reset"]
+__all__ = ["Fallback", "Spliced", "Splices", "reset"]
 
 Fallback: TypeAlias = Callable[[], tuple[SocketType, SocketAddress]]
 """Makes a new socket, and returns it with the address to connect it to. Raises OSError."""
@@ -64,6 +64,20 @@ _IDLE: Final = 30
 _INTERVAL: Final = 10
 _COUNT: Final = 6
 """Keepalive: an end that is silent for 30 seconds is probed, and reset after 60 more without an answer."""
+
+
+class Spliced(NamedTuple):
+    """The guest's part in the connections on the loopback path.
+
+    Attributes:
+        connections: how many the guest has not ended.
+        undelivered: bytes from the guest that the host has not taken: those in pipes and in receive buffers.
+        lost: bytes from the guest that sansnet had received when a connection was reset, from the start on.
+    """
+
+    connections: int
+    undelivered: int
+    lost: int
 
 
 def reset(connection: SocketType) -> None:
@@ -209,13 +223,15 @@ class _End:
         except OSError:
             if self.other.ended or self.broken:
                 raise
-            self.other.broken = True
             self.drop()
+            self.other.broken = True
             return
         self._give_back()
 
     def drop(self) -> None:
         """Give up the bytes that the other end has not taken."""
+        if self.of_guest:
+            self.splices.count_lost(self.undelivered())
         self.held = 0
         if self.pipe is not None:
             self.pipe.close()
@@ -239,11 +255,13 @@ class _End:
         with suppress(OSError):  # ENOTCONN: it was reset, which an event will report
             self.other.socket.shutdown(SHUT_WR)
 
+    def is_open(self) -> bool:
+        """Whether there may be more bytes for the other end."""
+        return not (self.ended or self.other.broken)
+
     def undelivered(self) -> int:
         """How many received bytes the other end has not taken."""
-        if self.ended or self.other.broken:
-            return 0
-        return self.held + self._queued(termios.FIONREAD)
+        return self.held + self._queued(termios.FIONREAD) if self.is_open() else 0
 
     def kernel_sends_rest(self) -> bool:
         """Whether the other end has ended, and the kernel still has bytes from it to send here."""
@@ -291,6 +309,7 @@ class Splices:
         self.waiting = DescriptorQueue(context.poller)
         self._ends: set[_End] = set()
         self._pipes: list[_Pipe] = []
+        self._lost = 0
 
     def __len__(self) -> int:
         """The number of splices."""
@@ -426,12 +445,14 @@ class Splices:
             pipe.close()
         self.waiting.go_on(1)
 
-    def undelivered(self) -> int:
-        """How many bytes from the guest the host has not taken: those in pipes and in receive buffers.
+    def count_lost(self, count: int) -> None:
+        """Count bytes from the guest that are given up."""
+        self._lost += count
 
-        It asks the kernel about each connection that the guest has not ended, so it is not for frequent use.
-        """
-        return sum(end.undelivered() for end in self._ends if end.of_guest)
+    def spliced(self) -> Spliced:
+        """The guest's part. This asks the kernel about each connection that the guest has not ended."""
+        ends = [end for end in self._ends if end.of_guest and not end.connecting and end.is_open()]
+        return Spliced(len(ends), sum(end.undelivered() for end in ends), self._lost)
 
     def close(self) -> None:
         """Close all connections, and the pipes. Those whose other end has not sent a FIN are reset."""

@@ -74,6 +74,7 @@ class Guest(GuestProcess):
         ended = self.returncode is not None
         with trio.CancelScope(shield=True):
             await self.end_command()
+            ended = ended or (self.returncode or 0) >= 0  # the end of its output comes a moment before its status
             if self._ending:
                 return
             self._ending = True

@@ -25,6 +25,8 @@ _QUIET: Final = 0.005
 """Seconds without a frame after which the guest's kernel has nothing more to send."""
 _LOOK: Final = 0.02
 """Seconds between two looks at a guest that still has data."""
+_LATE: Final = 1.0
+"""Seconds. A look that is so much too late shows that sansnet was stopped meanwhile, as by Ctrl-Z."""
 _MAY_SEND: Final = ("SYN_ACK_SENT", "ESTABLISHED", "CLOSING")
 """States of connections to which the guest may still send data, until it has sent FIN."""
 
@@ -60,7 +62,7 @@ class LastData:
     def __init__(self, network: GuestNetwork) -> None:
         self._network = network
         self._begin = trio.current_time()
-        self._lost = network.statistics().tcp_lost
+        self._lost = _lost(network)
 
     async def wait(self, *, briefly: bool = False) -> None:
         """Serve the guest until its kernel has ended all connections, the host has taken all data, and all is quiet.
@@ -94,12 +96,15 @@ class LastData:
             if now >= given_up or (not rest and (used == before or now >= self._begin + _BRIEF)):
                 return
             await trio.sleep(pause)
+            late = trio.current_time() - now - pause
+            if late > _LATE:  # sansnet was stopped, and nothing could advance
+                given_up += late
             pause = min(2 * pause, _LOOK) if rest else _QUIET
 
     def loss(self) -> str | None:
         """A sentence about the data that are lost if the network ends now; None if there are none."""
         rest = _Rest.of(self._network)
-        if lost := rest.undelivered + self._network.statistics().tcp_lost - self._lost:
+        if lost := rest.undelivered + _lost(self._network) - self._lost:
             return f"the command has ended, and the host did not take at least {lost} bytes that it had sent"
         if rest.connections:
             return f"the command has ended, but not all of its connections ({rest.connections} left); data may be lost"
@@ -110,6 +115,12 @@ class LastData:
         statistics = self._network.statistics()
         unused = statistics.ignored + sum(statistics.drops.values())
         return self._network.driver_statistics().frames_received - unused
+
+
+def _lost(network: GuestNetwork) -> int:
+    """How many bytes from the guest the host has not taken and will not take."""
+    spliced = network.spliced()
+    return network.statistics().tcp_lost + (0 if spliced is None else spliced.lost)
 
 
 class _Rest(NamedTuple):
@@ -131,10 +142,10 @@ class _Rest(NamedTuple):
     def of(cls, network: GuestNetwork) -> _Rest:
         flows = network.flows()
         undelivered = sum(flow.undelivered for flow in flows)
-        spliced = network.undelivered()
+        connections, spliced, _ = network.spliced() or (0, 0, 0)
         cable = network.driver_statistics().impaired_up
         return cls(
-            sum(flow.state in _MAY_SEND and not flow.ended for flow in flows),
+            connections + sum(flow.state in _MAY_SEND and not flow.ended for flow in flows),
             undelivered + spliced,
             sum(flow.sent for flow in flows) - undelivered,
             0 if cable is None else cable.waiting,
