@@ -68,8 +68,8 @@ class Guest(GuestProcess):
     async def end(self) -> None:
         """Called at the end of the block: end the command and its background processes, also if this is cancelled.
 
-        A second call does nothing. If the command ended by itself, this waits until the guest's kernel has sent its
-        last data and the host has taken them, or until there is no progress for 10 s.
+        A second call does nothing. Unless a signal had to end the command here, this waits until the guest's kernel has
+        sent its last data and the host has taken them, or until there is no progress for 10 s.
         """
         ended = self.returncode is not None
         with trio.CancelScope(shield=True):

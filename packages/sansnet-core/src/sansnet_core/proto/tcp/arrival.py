@@ -108,9 +108,8 @@ def _is_acceptable(flow: TcpFlow, tcp: TcpHeader, size: int, buf: Buffer, now: f
         if not flags & RST:
             _challenge(flow, now, limited=not length)
             if state is states.TIME_WAIT and flags & FIN and add(tcp.sequence, length) == receiver.next:
-                flow.shared.time_wait[flow.inbound].begin(
-                    flow
-                )  # our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
+                # Our last acknowledgment was lost (RFC 9293, 3.10.7.4, eighth)
+                flow.shared.time_wait[flow.inbound].begin(flow)
         # A repeated segment, or a probe of a closed window, may carry a new acknowledgment, but nothing else. One with
         # data is no duplicate acknowledgment (RFC 5681, 2 b). No guest repeats more than the largest window
         too_old = diff(receiver.next, tcp.sequence) > receiver.largest_window
